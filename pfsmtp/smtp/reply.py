@@ -1,0 +1,56 @@
+"""What the server says (RFC 5321 §4.2), as values.
+
+A reply is a code, an enhanced status (RFC 2034, RFC 3463) and lines of text; what follows it on the
+connection is a field, `after`, and never a number to be known by heart.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import Enum, auto
+
+from pfsmtp.smtp.status import Status
+
+
+class After(Enum):
+    """What the server does once a reply has left."""
+
+    NEXT_COMMAND = auto()
+    READ_DATA = auto()
+    START_TLS = auto()
+    CLOSE = auto()
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """One reply; `detail` is subject and detail of its status, whose class is the code's digit."""
+
+    code: int
+    text: str | tuple[str, ...]
+    detail: tuple[int, int] | None = None
+    after: After = After.NEXT_COMMAND
+    octets: bytes = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "octets", self._encode())
+
+    @property
+    def lines(self) -> tuple[str, ...]:
+        return self.text if isinstance(self.text, tuple) else (self.text,)
+
+    @property
+    def status(self) -> Status | None:
+        if self.detail is None:
+            return None
+        return Status(self.code // 100, *self.detail)
+
+    @property
+    def refuses(self) -> bool:
+        return self.code >= 400
+
+    def _encode(self) -> bytes:
+        """All lines as they go on the wire, in one piece (RFC 5321 §4.2.1)."""
+        status = f"{self.status} " if self.detail else ""
+        *first, last = self.lines
+        wire = "".join(f"{self.code}-{status}{line}\r\n" for line in first)
+        return f"{wire}{self.code} {status}{last}\r\n".encode("utf-8", "replace")
