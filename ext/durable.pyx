@@ -1,0 +1,469 @@
+"""Files that are on disk before the call returns; `pfsmtp/durable.py` is the door, its stub the guide.
+
+For one message the order of system calls is openat, writev, fsync, close, renameat2, fsync of the
+directory; all under one release of the GIL. What is left to Python: names, contents, and what an
+error means. A function without the GIL returns 0 or an errno, and notes in `Fault` what it was at.
+"""
+
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
+from cpython.unicode cimport PyUnicode_AsUTF8AndSize
+from libc.errno cimport ENOENT, ENOSYS, EXDEV, errno
+from libc.stdlib cimport calloc, free
+from libc.string cimport memchr, strcmp, strlen
+from posix.stat cimport fstat, struct_stat
+from posix.unistd cimport close, fsync
+
+from diskio cimport (
+    AT_FDCWD,
+    O_CLOEXEC,
+    O_DIRECTORY,
+    O_NOFOLLOW,
+    O_NONBLOCK,
+    O_RDONLY,
+    O_RDWR,
+    O_WRONLY,
+    SYNC_FILE_RANGE_WRITE,
+    copy_octets,
+    iovec,
+    make_file,
+    openat,
+    rename_new,
+    sync_file_range,
+    unlinkat,
+    write_parts,
+)
+from groupcommit cimport Group, free_group, group_sync, new_group
+
+import os
+import re
+
+cdef enum:
+    OPEN_AT_ONCE = 32  # files written before the first of them is synced
+
+
+cdef int open_directory(object path, Directory parent, bint follow) except -1:
+    cdef bytes encoded = os.fsencode(path)
+    cdef const char *name = encoded
+    cdef int start = parent.fd if parent is not None else AT_FDCWD
+    # O_NONBLOCK: a FIFO in its place is refused (O_DIRECTORY) and never waited for.
+    cdef int flags = O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NONBLOCK
+    cdef int fd, error = 0
+    if len(encoded) == 0 or b"\0" in encoded:
+        raise ValueError(f"not a path: {path!r}")
+    if not follow:
+        flags |= O_NOFOLLOW
+    with nogil:
+        fd = openat(start, name, flags)
+        if fd < 0:
+            error = errno
+    if fd < 0:
+        raise OSError(error, os.strerror(error), path)
+    return fd
+
+
+cdef class Directory:
+    cdef readonly int fd
+    cdef readonly unsigned long device
+    cdef readonly unsigned long inode
+    cdef readonly double changed
+    cdef readonly Filesystem filesystem
+    cdef Group *group
+
+    def __cinit__(
+        self, path, *, Directory parent=None, bint follow=False, Filesystem filesystem=None
+    ):
+        cdef struct_stat found
+        self.fd = open_directory(path, parent, follow)
+        try:
+            self.group = new_group(self.fd, False)
+        except MemoryError:
+            close(self.fd)
+            raise
+        if fstat(self.fd, &found) != 0:
+            raise OSError(errno, os.strerror(errno), path)
+        self.device = found.st_dev
+        self.inode = found.st_ino
+        self.changed = found.st_ctime
+        if filesystem is not None and filesystem.device != self.device:
+            raise OSError(EXDEV, "on another file system", path)
+        self.filesystem = filesystem
+
+    def __dealloc__(self):
+        free_group(self.group)
+
+    @property
+    def waiting(self):
+        return self.entry_group().waiting
+
+    def sync(self):
+        cdef Group *group = self.entry_group()
+        cdef int error
+        with nogil:
+            error = group_sync(group)
+        if error:
+            raise failure(error, b"sync", NULL)
+
+    cdef Group *entry_group(self) noexcept:
+        """The group that makes this directory's entries durable."""
+        return self.group if self.filesystem is None else self.filesystem.group
+
+    cdef Group *file_group(self) noexcept:
+        """The group that makes this directory's files durable; NULL: each has its own fsync."""
+        return NULL if self.filesystem is None else self.filesystem.group
+
+
+cdef tuple kernel():
+    """The version of the kernel that runs: `(6, 1)`."""
+    return tuple(int(part) for part in re.findall(r"\d+", os.uname().release)[:2])
+
+
+cdef class Filesystem:
+    cdef readonly unsigned long device
+    cdef Group *group
+
+    def __cinit__(self, Directory directory not None):
+        if kernel() < (5, 8):
+            raise OSError(ENOSYS, "syncfs reports no errors before Linux 5.8")
+        cdef int fd = open_directory(".", directory, False)
+        try:
+            self.group = new_group(fd, True)
+        except MemoryError:
+            close(fd)
+            raise
+        self.device = directory.device
+
+    def __dealloc__(self):
+        free_group(self.group)
+
+    def sync(self):
+        cdef int error
+        with nogil:
+            error = group_sync(self.group)
+        if error:
+            raise failure(error, b"syncfs", NULL)
+
+
+cdef struct Fault:
+    const char *step
+    const char *name
+
+
+cdef struct Job:
+    int tmp
+    int new
+    const char *name
+    iovec *parts
+    int count
+    int source             # -1, or the file whose octets from `start` on follow the parts
+    long start
+    long length
+    Group *file_group      # NULL: the file has an fsync of its own
+    Group *new_group
+    int fd
+    bint staged            # a file of ours is in tmp/
+    bint moved             # one is in new/
+
+
+cdef int at(const char *step, const char *name, int error, Fault *fault) noexcept nogil:
+    """Note where an error came from; passes it through."""
+    if error:
+        fault.step = step
+        fault.name = name
+    return error
+
+
+cdef int write_job(Job *job, int access, Fault *fault) noexcept nogil:
+    cdef int error = make_file(job.tmp, job.name, access, &job.fd)
+    if error:
+        return at("open", job.name, error, fault)
+    job.staged = True
+    error = write_parts(job.fd, job.parts, job.count)
+    if not error and job.source >= 0:
+        error = copy_octets(job.source, job.start, job.length, job.fd)
+    return at("write", job.name, error, fault)
+
+
+cdef int sync_job(Job *job, Fault *fault) noexcept nogil:
+    cdef int error = 0
+    cdef int fd = job.fd
+    if job.file_group == NULL and fsync(fd) != 0:
+        return at("fsync", job.name, errno, fault)
+    job.fd = -1
+    if close(fd) != 0:
+        error = errno
+    return at("close", job.name, error, fault)
+
+
+cdef int sync_groups(Job *jobs, int count, bint files, Fault *fault) noexcept nogil:
+    """Sync each group of these jobs once: that of their files, or that of their entries in new/."""
+    cdef Group *group
+    cdef int error, i, j
+    for i in range(count):
+        group = jobs[i].file_group if files else jobs[i].new_group
+        if group == NULL:
+            continue
+        j = 0
+        while (jobs[j].file_group if files else jobs[j].new_group) != group:
+            j += 1
+        if j < i:
+            continue
+        error = group_sync(group)
+        if error:
+            return at("sync", jobs[i].name, error, fault)
+    return 0
+
+
+cdef int stage(Job *jobs, int count, Fault *fault) noexcept nogil:
+    """Write and sync all files. Some at a time are written before the first is synced:
+    one commit of the file system's journal then serves them all."""
+    cdef int error, i, first = 0, end = 0
+    while end < count:
+        first = end
+        end = min(count, first + <int> OPEN_AT_ONCE)
+        for i in range(first, end):
+            error = write_job(&jobs[i], O_WRONLY, fault)
+            if error:
+                return error
+            if count > 1 and jobs[i].file_group == NULL:
+                sync_file_range(jobs[i].fd, 0, 0, SYNC_FILE_RANGE_WRITE)  # only a start
+        for i in range(first, end):
+            error = sync_job(&jobs[i], fault)
+            if error:
+                return error
+    return sync_groups(jobs, count, True, fault)
+
+
+cdef int show(Job *jobs, int count, Fault *fault) noexcept nogil:
+    """Rename all into new/, then make that durable."""
+    cdef int error, i
+    for i in range(count):
+        error = rename_new(jobs[i].tmp, jobs[i].name, jobs[i].new, jobs[i].name)
+        if error:
+            return at("rename", jobs[i].name, error, fault)
+        jobs[i].staged = False
+        jobs[i].moved = True
+    return sync_groups(jobs, count, False, fault)
+
+
+cdef void take_back(Job *jobs, int count) noexcept nogil:
+    """After a failure: leave nothing, as far as the disk lets us."""
+    cdef Fault ignored
+    cdef int i
+    cdef bint shown = False
+    for i in range(count):
+        if jobs[i].fd >= 0:
+            close(jobs[i].fd)
+            jobs[i].fd = -1
+        if jobs[i].staged:
+            unlinkat(jobs[i].tmp, jobs[i].name, 0)
+        if jobs[i].moved:
+            unlinkat(jobs[i].new, jobs[i].name, 0)
+            shown = True
+    if shown:
+        # One that failed before stays failed, and returns at once.
+        for i in range(count):
+            if jobs[i].moved:
+                sync_groups(&jobs[i], 1, False, &ignored)
+
+
+cdef object failure(int error, const char *step, const char *name):
+    text = f"{step.decode()}: {os.strerror(error)}"
+    return OSError(error, text) if name == NULL else OSError(error, text, os.fsdecode(name))
+
+
+cdef const char *checked(str name) except NULL:
+    """The octets of a file's name, which live as long as `name`."""
+    cdef Py_ssize_t size
+    cdef const char *octets = PyUnicode_AsUTF8AndSize(name, &size)
+    if (
+        size == 0
+        or <size_t> size != strlen(octets)
+        or memchr(octets, b"/", size) != NULL
+        or strcmp(octets, b".") == 0
+        or strcmp(octets, b"..") == 0
+    ):
+        raise ValueError(f"not the name of a file: {name!r}")
+    return octets
+
+
+cdef class Batch:
+    """The jobs of one call, and references to all that they point into."""
+
+    cdef Job *jobs
+    cdef int count
+    cdef list kept
+
+    def __cinit__(self, int room):
+        self.jobs = <Job *> calloc(max(room, 1), sizeof(Job))
+        if self.jobs == NULL:
+            raise MemoryError
+        self.kept = []
+
+    def __dealloc__(self):
+        cdef int i
+        for i in range(self.count):
+            free(self.jobs[i].parts)
+        free(self.jobs)
+
+    cdef Job *add(self, Directory tmp, str name, parts, Directory new) except NULL:
+        """One more; `parts` None when the file is there already, `new` None when it stays."""
+        cdef Job *job = &self.jobs[self.count]
+        cdef tuple octets = () if parts is None else tuple(parts)
+        cdef int i, count = <int> len(octets)
+        if tmp is None:
+            raise TypeError("no directory")
+        job.name = checked(name)
+        job.fd = job.source = -1
+        job.tmp = tmp.fd
+        job.file_group = tmp.file_group()
+        job.staged = parts is None
+        if new is not None:
+            job.new = new.fd
+            job.new_group = new.entry_group()
+        self.kept.append((tmp, name, octets, new))
+        job.parts = <iovec *> calloc(max(count, 1), sizeof(iovec))
+        if job.parts == NULL:
+            raise MemoryError
+        self.count += 1
+        job.count = count
+        for i in range(count):
+            part = octets[i]
+            if not isinstance(part, bytes):
+                raise TypeError(f"not bytes: {type(part).__name__}")
+            job.parts[i].iov_base = PyBytes_AS_STRING(part)
+            job.parts[i].iov_len = PyBytes_GET_SIZE(part)
+        return job
+
+    cdef int run(self, bint staging, bint showing) except -1:
+        """Do it all, or undo it and raise."""
+        cdef Fault fault
+        cdef int error = 0
+        with nogil:
+            if staging:
+                error = stage(self.jobs, self.count, &fault)
+            if not error and showing:
+                error = show(self.jobs, self.count, &fault)
+            if error:
+                take_back(self.jobs, self.count)
+        if error:
+            raise failure(error, fault.step, fault.name)
+        return 0
+
+
+def store(Directory directory not None, str name not None, parts not None):
+    cdef Batch batch = Batch(1)
+    batch.add(directory, name, parts, None)
+    batch.run(True, False)
+
+
+def deliver(
+    Directory tmp not None, str name not None, parts not None, Directory new not None
+):
+    cdef Batch batch = Batch(1)
+    batch.add(tmp, name, parts, new)
+    batch.run(True, True)
+
+
+def deliver_all(deliveries not None):
+    cdef Batch batch = Batch(len(deliveries))
+    for tmp, name, parts, new in deliveries:
+        batch.add(tmp, name, parts, new)
+    batch.run(True, True)
+
+
+def publish(moves not None):
+    cdef Batch batch = Batch(len(moves))
+    for tmp, name, new in moves:
+        batch.add(tmp, name, None, new)
+    batch.run(False, True)
+
+
+def move(
+    Directory source not None, str name not None, Directory target not None, str new_name not None
+):
+    cdef const char *old = checked(name)
+    cdef const char *new = checked(new_name)
+    cdef int error
+    with nogil:
+        error = rename_new(source.fd, old, target.fd, new)
+    if error:
+        raise failure(error, b"rename", old)
+
+
+def remove(Directory directory not None, str name not None):
+    cdef const char *octets = checked(name)
+    cdef int error = 0
+    with nogil:
+        if unlinkat(directory.fd, octets, 0) != 0 and errno != ENOENT:
+            error = errno
+    if error:
+        raise failure(error, b"unlink", octets)
+
+
+cdef class File:
+    cdef Directory directory
+    cdef str name
+    cdef int fd
+    cdef readonly long size
+
+    def __cinit__(self, Directory directory not None, str name not None):
+        cdef const char *octets = checked(name)
+        cdef int error
+        self.directory = directory
+        self.name = name
+        self.fd = -1
+        with nogil:
+            error = make_file(directory.fd, octets, O_RDWR, &self.fd)
+        if error:
+            raise failure(error, b"open", octets)
+
+    def __dealloc__(self):
+        if self.fd >= 0:
+            close(self.fd)
+
+    def write(self, parts not None):
+        cdef Batch batch = Batch(1)
+        cdef Job *job = batch.add(self.directory, self.name, parts, None)
+        cdef long length = 0
+        cdef int i, error
+        for i in range(job.count):
+            length += job.parts[i].iov_len
+        with nogil:
+            error = write_parts(self.fd, job.parts, job.count)
+        if error:
+            raise failure(error, b"write", job.name)
+        self.size += length
+
+    def copy(self, Directory directory not None, str name not None, head not None, long start):
+        cdef Batch batch = Batch(1)
+        cdef Job *job = batch.add(directory, name, head, None)
+        job.source = self.fd
+        job.start = start
+        job.length = self.size - start
+        batch.run(True, False)
+
+    def finish(self):
+        cdef Batch batch = Batch(1)
+        cdef Job *job = batch.add(self.directory, self.name, (), None)
+        cdef Fault fault
+        cdef int error
+        job.fd = self.fd
+        self.fd = -1
+        with nogil:
+            error = sync_job(job, &fault)
+            if not error:
+                error = sync_groups(job, 1, True, &fault)
+            if error:
+                job.staged = True
+                take_back(job, 1)
+        if error:
+            raise failure(error, fault.step, fault.name)
+
+    def discard(self):
+        cdef const char *octets = checked(self.name)
+        if self.fd < 0:
+            return
+        with nogil:
+            close(self.fd)
+            unlinkat(self.directory.fd, octets, 0)
+        self.fd = -1
