@@ -13,7 +13,7 @@ from typing import Annotated, ClassVar, Literal, TypeAlias
 
 from msgspec import Meta, Struct
 
-from pfsmtp.config.units import Address, Host, Hostname, Octets, Seconds, SecondsOrOff
+from pfsmtp.config.units import Address, Host, Hostname, Octets, PathTemplate, Seconds, SecondsOrOff
 
 Count = Annotated[int, Meta(ge=1)]
 CountOrAuto = Annotated[int, Meta(ge=0)]
@@ -65,7 +65,7 @@ class Local(Section, frozen=True, kw_only=True):
     """[local]: the users of this machine and their Maildirs."""
 
     users: Path
-    maildir: str  # an absolute path with {login} in it
+    maildir: PathTemplate  # absolute, with {login} in it
     separator: str = "+"  # user+tag; "" switches tags off
     sync: Literal["files", "filesystem"] = "files"
 

@@ -77,7 +77,7 @@ class Address(str):
 
     @classmethod
     def parse(cls, value: object) -> Self:
-        host, port = _split_port(value, example="127.0.0.1:25 or [::1]:25")
+        host, port = _split_port(value, example='"127.0.0.1:25" or "[::1]:25"')
         is_ipv6 = host.startswith("[") and host.endswith("]")
         family = socket.AF_INET6 if is_ipv6 else socket.AF_INET
         try:
@@ -105,7 +105,7 @@ class Host(str):
 
     @classmethod
     def parse(cls, value: object) -> Self:
-        name, port = _split_port(value, example="smtp.example.org:587")
+        name, port = _split_port(value, example='"smtp.example.org:587"')
         if port == 0 or not (is_domain(name) or is_address(name)):
             raise ValueError(f'{quote(value)} is not a host; write e.g. "smtp.example.org:587"')
         host = cls(f"{name}:{port}")
@@ -126,6 +126,23 @@ class Hostname(str):
             f"{quote(value)} is neither a domain nor an address literal"
             '; write e.g. "mx.example.org" or "[192.0.2.1]"'
         )
+
+
+class PathTemplate(str):
+    """A path for each user: `"../var/mail/{login}"`."""
+
+    __slots__ = ()
+
+    @classmethod
+    def parse(cls, value: object) -> Self:
+        if not isinstance(value, str) or "{login}" not in value:
+            raise ValueError(
+                f"{quote(value)} would be the same for all users"
+                '; put {login} where the user\'s name goes, e.g. "../var/mail/{login}"'
+            )
+        if unknown := re.search(r"[{}]", value.replace("{login}", "")):
+            raise ValueError(f"{quote(value)}: {unknown[0]} belongs to nothing but {{login}}")
+        return cls(value)
 
 
 _LABEL = r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
