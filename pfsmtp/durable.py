@@ -1,8 +1,8 @@
 """Files that are on disk when the call returns; the door of `ext/durable.pyx`.
 
-What it does: make a file in one directory, sync it, rename it into another without replacing anything
-there, and sync that directory, each directory once for all threads that wait for it (group commit).
-Directories are made, private to this user, when they are missing, and their own entries are synced.
+What it does: make a file in one directory, sync it, rename it into another without replacing
+anything there, and sync that directory, once for all threads that wait for it (group commit).
+Directories are made, private to this user, when they are missing; their own entries are synced.
 
 What it leaves to others: names, what is in the files, and what becomes of them. How it fails: with
 `OSError`, and nothing left behind; see `_durable.pyi`, which documents each function.
@@ -54,8 +54,8 @@ def make_directory(
 ) -> Directory:
     """Open `name` in `parent`, made when it is missing, and see that its entry is on disk.
 
-    `now` is in Unix seconds. Another process may have made it a moment ago and not have synced it yet:
-    so whatever changed lately is synced, whoever made it.
+    `now` is in Unix seconds. Another process may have made it a moment ago and not have synced
+    it yet: so whatever changed lately is synced, whoever made it.
     """
     made = _make(name, parent)
     directory = Directory(name, parent=parent, filesystem=filesystem)
