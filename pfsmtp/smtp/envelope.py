@@ -16,7 +16,7 @@ Body = Literal["7BIT", "8BITMIME"]
 class Recipient:
     """One accepted forward-path with its DSN wishes (RFC 3461 §4.1, §4.2).
 
-    `notify` is empty when the client said nothing; `original` is ORCPT as `type;text`, xtext undone.
+    `notify` is empty when the client said nothing; `original` is ORCPT, `type;text` without xtext.
     """
 
     mailbox: Mailbox

@@ -1,0 +1,198 @@
+# Waiting on sockets with the GIL let go once: "accept the next connection", "send the replies and
+# wait for the next octets".
+#
+# A connection's descriptor stays in blocking mode with SO_RCVTIMEO and SO_SNDTIMEO, inherited from
+# its listener, so that a wait costs one system call; poll() comes in only for a shorter deadline.
+# pfsmtp/net/_socketio.pyi documents what is here for its callers.
+
+from cpython.buffer cimport PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
+from cpython.exc cimport PyErr_CheckSignals, PyErr_SetFromErrno
+from libc.errno cimport EAGAIN, ECONNABORTED, EINTR, EPROTO, errno
+from libc.stdint cimport uint32_t
+
+cdef extern from "<poll.h>" nogil:
+    struct pollfd:
+        int fd
+        short events
+        short revents
+    int poll(pollfd* fds, unsigned long nfds, int timeout)
+    int POLLIN, POLLOUT
+
+cdef extern from "<sys/epoll.h>" nogil:
+    ctypedef union epoll_data_t:
+        int fd
+    struct epoll_event:
+        uint32_t events
+        epoll_data_t data
+    int epoll_wait(int epfd, epoll_event* events, int maxevents, int timeout)
+
+cdef extern from "<sys/socket.h>" nogil:
+    ctypedef unsigned int socklen_t
+    struct sockaddr:
+        unsigned short sa_family
+    struct sockaddr_storage:
+        unsigned short ss_family
+    int accept4(int fd, sockaddr* address, socklen_t* length, int flags)
+    int getsockname(int fd, sockaddr* address, socklen_t* length)
+    ssize_t send(int fd, const void* octets, size_t count, int flags)
+    ssize_t recv(int fd, void* octets, size_t count, int flags)
+    int SOCK_CLOEXEC, MSG_NOSIGNAL, AF_INET, AF_INET6
+
+cdef extern from "<netinet/in.h>" nogil:
+    struct in_addr:
+        uint32_t s_addr
+    struct in6_addr:
+        unsigned char s6_addr[16]
+    struct sockaddr_in:
+        unsigned short sin_port
+        in_addr sin_addr
+    struct sockaddr_in6:
+        unsigned short sin6_port
+        in6_addr sin6_addr
+    unsigned short ntohs(unsigned short)
+
+cdef extern from "<arpa/inet.h>" nogil:
+    const char* inet_ntop(int family, const void* source, char* target, socklen_t size)
+
+
+cdef bint _ready(int fd, short events, int milliseconds) noexcept nogil:
+    cdef pollfd one
+    one.fd = fd
+    one.events = events
+    one.revents = 0
+    return poll(&one, 1, milliseconds) != 0
+
+
+cdef str _address(sockaddr_storage* address, int* port):
+    """The IP address as text; IPv4 in an IPv6 socket (::ffff:a.b.c.d) is given as IPv4."""
+    cdef char text[64]
+    cdef sockaddr_in* four = <sockaddr_in*>address
+    cdef sockaddr_in6* six = <sockaddr_in6*>address
+    if address.ss_family == AF_INET:
+        port[0] = ntohs(four.sin_port)
+        inet_ntop(AF_INET, &four.sin_addr, text, sizeof(text))
+    elif address.ss_family == AF_INET6:
+        port[0] = ntohs(six.sin6_port)
+        inet_ntop(AF_INET6, &six.sin6_addr, text, sizeof(text))
+        if text[0] == b":" and text[1] == b":" and text[2] == b"f" and text[6] == b":":
+            mapped = (<bytes>text).decode()
+            if mapped.startswith("::ffff:") and "." in mapped:
+                return mapped[7:]
+    else:
+        port[0] = 0
+        return ""
+    return (<bytes>text).decode()
+
+
+def accept(int epoll, int stop):
+    """Wait for a connection on any listener of `epoll`.
+
+    Returns its descriptor, the client's address and port, our own address, and the listener. None once `stop`, a descriptor in the same epoll set, can be read. OSError for what accept4
+    reports and a caller must act on (EMFILE, ENFILE, ENOMEM, ENOBUFS).
+    """
+    cdef epoll_event event
+    cdef sockaddr_storage address, own
+    cdef socklen_t length
+    cdef int fd, count, listener, port = 0, own_port = 0
+    while True:
+        with nogil:
+            fd = -1
+            listener = -1
+            count = epoll_wait(epoll, &event, 1, -1)
+            if count == 1:
+                listener = event.data.fd
+                if listener != stop:
+                    length = sizeof(address)
+                    fd = accept4(listener, <sockaddr*>&address, &length, SOCK_CLOEXEC)
+                if fd >= 0:
+                    length = sizeof(own)
+                    own.ss_family = 0
+                    getsockname(fd, <sockaddr*>&own, &length)
+        if listener == stop:
+            return None
+        if fd >= 0:
+            client = _address(&address, &port)
+            return fd, client, port, _address(&own, &own_port), listener
+        # Another thread or worker was quicker (EAGAIN), or the client has gone again.
+        if errno == EINTR:
+            PyErr_CheckSignals()
+        elif errno != EAGAIN and errno != ECONNABORTED and errno != EPROTO:
+            PyErr_SetFromErrno(OSError)
+
+
+# What a send or a receive came to, beside a number of octets.
+cdef enum:
+    FAILED = -1     # errno says why
+    TIMED_OUT = -2
+    NOT_TAKEN = -3  # what was to be sent
+
+
+cdef ssize_t _send(int fd, const char* octets, Py_ssize_t count, int milliseconds) noexcept nogil:
+    """Send all: 0, FAILED, or NOT_TAKEN when the peer took nothing for so long."""
+    cdef ssize_t sent
+    while count:
+        sent = send(fd, octets, count, MSG_NOSIGNAL)
+        if sent < 0:
+            if errno == EINTR:
+                continue
+            return NOT_TAKEN if errno == EAGAIN else FAILED
+        octets += sent
+        count -= sent
+        if count and not _ready(fd, POLLOUT, milliseconds):
+            return NOT_TAKEN
+    return 0
+
+
+cdef ssize_t _receive(int fd, void* target, size_t room) noexcept nogil:
+    cdef ssize_t received = recv(fd, target, room, 0)
+    while received < 0 and errno == EINTR:
+        received = recv(fd, target, room, 0)
+    if received < 0:
+        return TIMED_OUT if errno == EAGAIN else FAILED
+    return received
+
+
+cdef int _check(ssize_t result) except -1:
+    if result == TIMED_OUT:
+        raise TimeoutError("the peer was silent for too long")
+    if result == NOT_TAKEN:
+        raise ConnectionAbortedError("the peer does not read")
+    if result == FAILED:
+        PyErr_SetFromErrno(OSError)
+    return 0
+
+
+def send_all(int fd, bytes octets not None, double wait):
+    """Send all. OSError, also when the peer takes nothing for `wait` seconds."""
+    cdef const char* source = PyBytes_AS_STRING(octets)
+    cdef Py_ssize_t count = PyBytes_GET_SIZE(octets)
+    cdef ssize_t result
+    with nogil:
+        result = _send(fd, source, count, <int>(wait * 1000))
+    _check(result)
+
+
+def exchange(int fd, bytes octets not None, into, double wait, bint patient):
+    """Send all of `octets`, then wait for input and put it into the buffer `into`.
+
+    Returns the number of octets received, 0 when the peer has closed. With `patient` the wait ends
+    with the descriptor's own SO_RCVTIMEO, else after `wait` seconds: TimeoutError, nothing was
+    received but all was sent.
+    """
+    cdef const char* source = PyBytes_AS_STRING(octets)
+    cdef Py_ssize_t count = PyBytes_GET_SIZE(octets)
+    cdef Py_buffer space
+    cdef ssize_t result = 0
+    cdef int milliseconds = <int>(wait * 1000)
+    PyObject_GetBuffer(into, &space, PyBUF_WRITABLE)
+    with nogil:
+        if count:
+            result = _send(fd, source, count, milliseconds)
+        if result == 0 and not patient and not _ready(fd, POLLIN, milliseconds):
+            result = TIMED_OUT
+        if result == 0:
+            result = _receive(fd, space.buf, space.len)
+    PyBuffer_Release(&space)
+    _check(result)
+    return result

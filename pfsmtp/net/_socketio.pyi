@@ -1,0 +1,18 @@
+def accept(epoll: int, stop: int, /) -> tuple[int, str, int, str, int] | None:
+    """Wait for a connection on any listener in the set `epoll`.
+
+    Returns its descriptor, the client's address and port, our own address, and the listener.
+    None once the descriptor `stop`, in the same set, can be read. Raises OSError for what accept4
+    reports and a caller must act on: EMFILE, ENFILE, ENOBUFS, ENOMEM.
+    """
+
+def send_all(fd: int, octets: bytes, wait: float, /) -> None:
+    """Send all. Raises OSError, also when the peer takes nothing for `wait` seconds."""
+
+def exchange(fd: int, octets: bytes, into: object, wait: float, patient: bool, /) -> int:
+    """Send `octets`, wait for input, receive it into the buffer `into`: the GIL is let go once.
+
+    Returns the number of octets received, 0 when the peer has closed. With `patient` the wait ends
+    with the descriptor's own SO_RCVTIMEO (one system call less), else after `wait` seconds:
+    TimeoutError, and all has been sent but nothing received. Else OSError.
+    """

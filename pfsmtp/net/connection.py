@@ -1,0 +1,208 @@
+"""One connection driven through one dialogue: who reads, writes, waits, and for how long.
+
+The dialogue says what it needs; this gets it from the stream, within the time budgets of
+`config.Limits`. They are totals: a client that sends an octet now and then does not gain by it.
+
+    command   from the reply before to the end of the command
+    data      for each block of a message; on the whole `minimum_rate` must be kept
+    session   for everything
+
+`serve` returns when the connection is closed, whatever happened; it never raises. A bug is logged
+with its traceback and answered 421.
+"""
+
+from __future__ import annotations
+
+import ssl
+import time
+from collections.abc import Callable
+from contextlib import suppress
+
+from pfsmtp.net.stream import ClearStream, StreamLost, StreamTimeout, TLSStream
+from pfsmtp.smtp.envelope import Encryption
+from pfsmtp.smtp.reply import Reply
+from pfsmtp.smtp.server import (
+    FAULT,
+    SHUTTING_DOWN,
+    SPOKE_TOO_SOON,
+    TOO_SLOW,
+    Dialogue,
+    Need,
+)
+from pfsmtp.smtp.session import Session
+
+_LAST_WORD = 10.0
+"""Seconds in which a client may take the last reply."""
+
+
+class Connection:
+    """A client's connection, from its acceptance to its close."""
+
+    def __init__(
+        self,
+        stream: ClearStream,
+        session: Session,
+        *,
+        tls: ssl.SSLContext | None,
+        describe: Callable[[ssl.SSLSocket], Encryption],
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self.dialogue = Dialogue(session)
+        self._clear = stream
+        self._stream: ClearStream | TLSStream = stream
+        self._session = session
+        self._limits = session.server.limits
+        self._tls = tls
+        self._describe = describe
+        self._clock = session.server.clock
+        self._sleep = sleep
+        self._began = self._command_began = self._clock()
+        self._ends = self._began + self._limits.session
+        self._message_began: float | None = None
+        self._message_octets = 0
+        self._waiting = False
+        """For a command, so that waking the reader breaks nothing off."""
+
+    def serve(self, *, implicit_tls: bool = False) -> None:
+        """Talk until one side has enough."""
+        outcome = "closed"
+        try:
+            if implicit_tls:
+                self._secure()
+            self._converse()
+        except StreamTimeout:
+            outcome = "timeout"
+        except StreamLost as error:
+            outcome = f"lost: {error}"
+        except Exception as error:
+            outcome = "bug"
+            self._session.log.bug("connection-bug", error, client=self._session.peer.address)
+            self._say_last(FAULT)
+        finally:
+            self.dialogue.close()
+            self._stream.close()
+            self._log_end(outcome)
+
+    def drain(self) -> None:
+        """End the dialogue at the next command boundary; called from another thread."""
+        self.dialogue.draining = True
+        if self._waiting:
+            self._stream.wake()
+
+    def _converse(self) -> None:
+        dialogue = self.dialogue
+        if self._spoke_too_soon():
+            dialogue.refuse(SPOKE_TOO_SOON)
+            self._finish()
+            return
+        dialogue.start()
+        while True:
+            if not self._receive():
+                if dialogue.draining:
+                    self._say_last(SHUTTING_DOWN)
+                return
+            match dialogue.advance():
+                case Need.CLOSE:
+                    self._finish()
+                    return
+                case Need.SEND:
+                    self._stream.send(dialogue.take_output(), self._limits.command)
+                case Need.TLS:
+                    self._stream.send(dialogue.take_output(), self._limits.command)
+                    self._secure()
+                case Need.INPUT:
+                    pass
+
+    def _receive(self) -> bool:
+        """Send what has gathered and wait for more; False when there will be no more."""
+        dialogue = self.dialogue
+        output = dialogue.take_output()
+        if output and dialogue.pause:
+            self._sleep(dialogue.pause)
+        deadline = self._deadline(replied=bool(output))
+        self._waiting = not dialogue.receiving
+        if dialogue.draining and self._waiting:
+            self._stream.send(output, self._limits.command)
+            return False
+        while True:
+            wait = deadline - self._clock()
+            try:
+                count = self._stream.exchange(output, dialogue.input, max(wait, 0.0))
+                break
+            except StreamTimeout:
+                # A stream may come back early, to be asked again.
+                output = b""
+                if self._clock() >= deadline:
+                    self._say_last(TOO_SLOW)
+                    raise
+        self._waiting = False
+        self._message_octets += count
+        return count > 0
+
+    def _deadline(self, *, replied: bool) -> float:
+        """When the next input must have come, on the session's clock."""
+        now = self._clock()
+        limits = self._limits
+        if not self.dialogue.receiving:
+            self._message_began = None
+            if replied:
+                self._command_began = now
+            return min(self._command_began + limits.command, self._ends)
+        if self._message_began is None:
+            self._message_began = now
+            self._message_octets = 0
+        # When a message that grows no more falls below the minimum rate.
+        slowest = max(limits.minimum_rate_after, self._message_octets / limits.minimum_rate)
+        return min(now + limits.data, self._message_began + slowest, self._ends)
+
+    def _secure(self) -> None:
+        """Negotiate TLS, or raise StreamTimeout or StreamLost."""
+        assert self._tls is not None
+        self._waiting = False
+        try:
+            stream = self._clear.secure(
+                self._tls, min(self._limits.command, self._ends - self._clock())
+            )
+        except (StreamTimeout, StreamLost) as error:
+            self._session.log.event(
+                "tls-failed", client=self._session.peer.address, reason=str(error) or "timeout"
+            )
+            raise
+        self._stream = stream
+        self.dialogue.secured(self._describe(stream.socket))
+
+    def _spoke_too_soon(self) -> bool:
+        """Whether the client, other than RFC 5321 §3.1 has it, did not wait for the greeting."""
+        peer = self._session.peer
+        if not self._limits.greeting_delay or peer.loopback or peer.encryption is not None:
+            return False
+        if not self._clear.readable(self._limits.greeting_delay):
+            return False
+        self._session.log.event("refused", client=peer.address, reason="spoke before the greeting")
+        return True
+
+    def _say_last(self, reply: Reply) -> None:
+        """Say why it ends, to a client that may not listen."""
+        self.dialogue.refuse(reply)
+        with suppress(StreamLost):
+            self._finish()
+
+    def _finish(self) -> None:
+        """Send what is left to say; the caller closes."""
+        self._stream.send(self.dialogue.take_output(), _LAST_WORD)
+        if self._stream is self._clear and (self._session.errors or len(self.dialogue.input)):
+            self._clear.linger()
+
+    def _log_end(self, outcome: str) -> None:
+        session = self._session
+        session.log.event(
+            "connection",
+            client=session.peer.address,
+            port=session.peer.port,
+            hello=session.hello,
+            tls=session.peer.encryption.version if session.peer.encryption else None,
+            messages=session.accepted,
+            errors=session.errors,
+            seconds=round(self._clock() - self._began, 3),
+            outcome=outcome,
+        )

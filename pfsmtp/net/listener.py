@@ -1,0 +1,98 @@
+"""Listening sockets: bound in the master, shared by all workers.
+
+What a connection needs is set once on its listener, and inherited by what it accepts: TCP_NODELAY,
+and the time a read or write may take. Errors name the address and the remedy.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+import struct
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from pfsmtp.config import Address
+
+_BACKLOG = 1024
+
+
+class BindError(Exception):
+    """An address cannot be listened on; the text says which, why, and what to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class Listener:
+    """A bound socket; `implicit_tls` for a port on which TLS begins with the first octet."""
+
+    socket: socket.socket
+    implicit_tls: bool
+
+    def fileno(self) -> int:
+        return self.socket.fileno()
+
+    def close(self) -> None:
+        self.socket.close()
+
+
+def bind(address: Address, *, implicit_tls: bool) -> Listener:
+    """Listen on an address. Raises BindError."""
+    family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
+    try:
+        sock = socket.socket(family, socket.SOCK_STREAM)
+    except OSError as error:
+        raise BindError(_explain(address, error)) from error
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            # IPv4 has listeners of its own, so that both can be bound side by side.
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        sock.bind((address.host, address.port))
+        sock.listen(_BACKLOG)
+    except OSError as error:
+        sock.close()
+        raise BindError(_explain(address, error)) from error
+    return adopt(sock, implicit_tls=implicit_tls)
+
+
+def adopt(sock: socket.socket, *, implicit_tls: bool) -> Listener:
+    """Take a socket that listens already, from systemd for example."""
+    sock.setblocking(False)
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return Listener(sock, implicit_tls)
+
+
+def set_patience(listeners: Iterable[Listener], seconds: float) -> None:
+    """How long a read or write of a connection may take before it is looked at again."""
+    timeval = struct.pack("ll", int(seconds), int(seconds % 1 * 1_000_000))
+    for listener in listeners:
+        listener.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, timeval)
+        listener.socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, timeval)
+
+
+def _explain(address: Address, error: OSError) -> str:
+    where = f"cannot listen on {address}"
+    if error.errno == errno.EADDRINUSE:
+        port = address.port
+        return (
+            f"{where}: another program has port {port}; `ss -ltnp 'sport = :{port}'` shows which."
+            " Stop it, or choose another port in [listen]"
+        )
+    if error.errno == errno.EACCES:
+        return (
+            f"{where}: only root may take ports below 1024. Start as root with `user` set in the"
+            " configuration, let systemd pass the socket, give the program CAP_NET_BIND_SERVICE,"
+            " or choose a port above 1023 in [listen]"
+        )
+    if error.errno == errno.EADDRNOTAVAIL:
+        return (
+            f"{where}: this machine does not have that address; `ip address` lists those it has."
+            " Choose one of them in [listen]"
+        )
+    if error.errno == errno.EAFNOSUPPORT:
+        return (
+            f"{where}: this machine has no {'IPv6' if ':' in address.host else 'IPv4'}."
+            " Leave the address out of [listen]"
+        )
+    return f"{where}: {os.strerror(error.errno or 0)}"

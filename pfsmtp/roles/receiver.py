@@ -1,0 +1,213 @@
+"""The receiver: a worker's connection threads, each of which accepts for itself.
+
+All idle threads wait on one epoll set of the listeners, and the kernel wakes one of them for each
+connection: no hand-over from an acceptor to a thread. Who takes a connection sees to it that
+another thread waits. When as many connections are open as may be, the thread that waits answers
+421 and goes on waiting, so that the listener never falls silent.
+
+The worker's main thread starts and drains it (`process.service.Body`).
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import select
+import threading
+import time
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+from pfsmtp.net import _socketio
+from pfsmtp.net.connection import Connection
+from pfsmtp.net.listener import Listener
+from pfsmtp.net.stream import ClearStream, StreamLost
+from pfsmtp.process.service import Context
+from pfsmtp.smtp.ports import Peer
+from pfsmtp.smtp.reply import After, Reply
+from pfsmtp.smtp.session import Server, Session
+
+_FULL = Reply(421, "Too many connections at present; come again", (3, 2), After.CLOSE)
+
+_STACK = 256 * 1024
+"""Octets of address space for a thread's stack; what is not touched costs nothing."""
+_SPARE = 8
+"""Threads that stay to wait for the next connection."""
+_LAST_WORD = 1.0
+"""Seconds in which a client that is turned away may take the reason."""
+_SCARCE = 0.2
+"""Seconds until accept is tried again when descriptors or memory have run out."""
+_SCARCITY = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM))
+_EPOLLEXCLUSIVE = 1 << 28  # not in `select`
+
+
+class ClientLimits(Protocol):
+    """How many connections one client may have."""
+
+    def enter(self, address: str) -> Reply | None:
+        """A client comes: None, and it counts until `leave`, or a refusal."""
+        ...
+
+    def leave(self, address: str) -> None: ...
+
+
+class Receiver:
+    """Accepts connections and holds their dialogues until it is drained."""
+
+    def __init__(
+        self,
+        context: Context,
+        server: Server,
+        listeners: Sequence[Listener],
+        *,
+        connect: Callable[[ClearStream, Session], Connection],
+        clients: ClientLimits,
+        most: int,
+        patience: float,
+    ) -> None:
+        self._context = context
+        self._server = server
+        self._listeners = {listener.fileno(): listener for listener in listeners}
+        self._connect = connect
+        self._clients = clients
+        self._most = most
+        self._patience = patience
+        self._log = server.log.bind(worker=context.index + 1)
+        self._stop = os.eventfd(0, os.EFD_CLOEXEC)
+        self._epoll = select.epoll()
+        self._connections: set[Connection] = set()
+        self._idle = 0
+        self._threads = 0
+        self._accepted = 0
+        self._draining = False
+        self._complained = 0.0
+
+    # -- process.service.Body
+
+    def start(self) -> None:
+        for fd in self._listeners:
+            self._epoll.register(fd, select.EPOLLIN | _EPOLLEXCLUSIVE)
+        self._epoll.register(self._stop, select.EPOLLIN)
+        threading.stack_size(_STACK)
+        self._start_thread()
+
+    def drain(self) -> None:
+        self._draining = True
+        os.eventfd_write(self._stop, 1)
+        for connection in tuple(self._connections):
+            connection.drain()
+
+    def finished(self) -> bool:
+        return self._threads == 0
+
+    def stop(self) -> None:
+        """Nothing to do: the process ends, and with it all that is open."""
+
+    def reopen(self) -> None:
+        self._log.reopen()
+
+    def title(self) -> str:
+        return f"{len(self._connections)} connections {self._accepted} messages"
+
+    # -- connection threads
+
+    def _start_thread(self) -> None:
+        """Raises RuntimeError when the system gives no more threads."""
+        self._threads += 1
+        self._idle += 1
+        try:
+            threading.Thread(target=self._run, daemon=True).start()
+        except RuntimeError:
+            self._threads -= 1
+            self._idle -= 1
+            raise
+
+    def _run(self) -> None:
+        try:
+            while self._serve_next():
+                pass
+        finally:
+            self._threads -= 1
+
+    def _serve_next(self) -> bool:
+        """Take one connection and serve it; False when this thread is to end."""
+        try:
+            accepted = _socketio.accept(self._epoll.fileno(), self._stop)
+        except OSError as error:
+            return self._wait_out(error)
+        if accepted is None:
+            self._idle -= 1
+            return False
+        fd, address, port, own_address, listener = accepted
+        stream = ClearStream(fd, self._patience)
+        if not self._make_way():
+            self._turn_away(stream, address, _FULL)
+            return True
+        peer = Peer(address, port, own_address, loopback=_is_loopback(address))
+        refusal = self._clients.enter(address)
+        if refusal is not None:
+            self._turn_away(stream, address, refusal)
+        else:
+            try:
+                self._serve(stream, peer, implicit_tls=self._listeners[listener].implicit_tls)
+            finally:
+                self._clients.leave(address)
+        if self._idle >= _SPARE:
+            return False
+        self._idle += 1
+        return True
+
+    def _serve(self, stream: ClearStream, peer: Peer, *, implicit_tls: bool) -> None:
+        session = Session(self._server, peer, self._log)
+        connection = self._connect(stream, session)
+        self._connections.add(connection)
+        if self._draining:
+            # It was accepted as the drain began; who drains may have missed it.
+            connection.drain()
+        try:
+            connection.serve(implicit_tls=implicit_tls)
+        finally:
+            self._connections.discard(connection)
+            self._accepted += session.accepted
+
+    def _make_way(self) -> bool:
+        """Leave the waiting to another thread; False when this one must go on waiting."""
+        if self._idle > 1 or self._draining:
+            self._idle -= 1
+            return True
+        if len(self._connections) >= self._most:
+            return False
+        try:
+            self._start_thread()
+        except RuntimeError as error:
+            self._complain("threads-scarce", str(error))
+            return False
+        self._idle -= 1
+        return True
+
+    def _turn_away(self, stream: ClearStream, address: str, reply: Reply) -> None:
+        self._log.event("turned-away", client=address, reason=f"{reply.code} {reply.lines[0]}")
+        try:
+            stream.send(reply.octets, _LAST_WORD)
+        except StreamLost:
+            pass
+        stream.close()
+
+    def _wait_out(self, error: OSError) -> bool:
+        """Accepting failed: go on after a while, or end if it cannot be mended by waiting."""
+        if error.errno not in _SCARCITY:
+            self._idle -= 1
+            raise error
+        self._complain("descriptors-scarce", error.strerror)
+        time.sleep(_SCARCE)
+        return True
+
+    def _complain(self, event: str, reason: str | None) -> None:
+        now = self._server.clock()
+        if now - self._complained > 1.0:
+            self._complained = now
+            self._log.event(event, reason=reason, connections=len(self._connections))
+
+
+def _is_loopback(address: str) -> bool:
+    return address.startswith("127.") or address == "::1"

@@ -1,0 +1,171 @@
+"""What another server says to us (RFC 5321 §4.2): its replies and its EHLO keywords, as values.
+
+Replies are read strictly, since a client that guesses where one ends takes the answer to one command
+for the answer to another: lines end with CRLF, all lines of a reply have one code, and both a line
+and a reply have a limit. Whatever breaks this is a `BadReply`; the connection is of no use then.
+
+The text of a reply is kept as octets until somebody asks for it; what is handed out is clean: no
+control or bidi characters, no line ends, and of bounded length, fit for a log line or a bounce.
+What a code means for a command is left to `client`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from pfsmtp.smtp.status import Status
+
+# RFC 5321 §4.5.3.1.5: a reply line has 512 octets at most; some servers write more.
+MAX_LINE = 4096
+MAX_LINES = 256
+MAX_TEXT = 1000
+
+# RFC 5321 §4.2: Reply-code, but the second digit may be any: servers in use have codes like 571.
+_LINE = re.compile(rb"([2-5][0-9]{2})(?:([ -])([^\r\n]*))?\r\n")
+_START = re.compile(rb"[2-5][0-9]{0,2}\Z|[2-5][0-9]{2}(?:[ -][^\r\n]*)?\r?\Z")
+
+
+class BadReply(Exception):
+    """What came is no reply; the text says why, in words for an operator."""
+
+
+@dataclass(slots=True)
+class RemoteReply:
+    """One reply: its code, and its lines without code and line end, as they came."""
+
+    code: int
+    lines: list[bytes]
+
+    @property
+    def kind(self) -> int:
+        """The code's first digit: 2 done, 3 go on, 4 not now, 5 no."""
+        return self.code // 100
+
+    @property
+    def status(self) -> Status | None:
+        """The enhanced status (RFC 2034 §4), where there is one and it fits the code."""
+        status = _split_status(self.lines[0])[0]
+        return status if status is not None and status.kind == self.kind else None
+
+    @property
+    def text(self) -> str:
+        """Code, status and text on one line, clean."""
+        first, *rest = self.lines
+        parts = [first, *(_split_status(line)[1] for line in rest)]
+        return clean(b"%d %s" % (self.code, b" ".join(parts)))
+
+
+def _split_status(line: bytes) -> tuple[Status | None, bytes]:
+    """Take the enhanced status off the front of a line."""
+    word, _, rest = line.partition(b" ")
+    status = Status.parse(word.decode("ascii", "replace"))
+    return (None, line) if status is None else (status, rest)
+
+
+def clean(octets: bytes) -> str:
+    """What a remote said, as text that can be shown and quoted anywhere."""
+    text = octets[: 4 * MAX_TEXT].decode("utf-8", "replace")
+    if not text.isprintable():
+        text = "".join([char if char.isprintable() else " " for char in text])
+    text = " ".join(text.split())
+    return text if len(text) <= MAX_TEXT else f"{text[: MAX_TEXT - 1]}…"
+
+
+class ReplyReader:
+    """Takes replies off the octets that come in."""
+
+    __slots__ = ("_code", "_lines", "_octets", "_position")
+
+    def __init__(self) -> None:
+        self._octets = b""
+        self._position = 0
+        self._code = b""
+        self._lines: list[bytes] = []
+
+    def feed(self, octets: bytes) -> None:
+        """Take what has come in."""
+        self._octets = self._octets[self._position :] + octets
+        self._position = 0
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing is left that nobody has asked for."""
+        return self._position == len(self._octets) and not self._lines
+
+    def next(self) -> RemoteReply | None:
+        """Return the next whole reply, or None until more has come in. Raises BadReply."""
+        while match := _LINE.match(self._octets, self._position):
+            if match.end() - self._position > MAX_LINE:
+                raise BadReply(f"a reply line of more than {MAX_LINE} octets")
+            self._position = match.end()
+            code, separator, text = match.groups(b"")
+            if self._lines and code != self._code:
+                raise BadReply("the code changed within a reply")
+            self._lines.append(text)
+            if separator != b"-":
+                reply = RemoteReply(int(code), self._lines)
+                self._lines = []
+                return reply
+            self._code = code
+            if len(self._lines) == MAX_LINES:
+                raise BadReply(f"a reply of more than {MAX_LINES} lines")
+        self._check_rest()
+        return None
+
+    def _check_rest(self) -> None:
+        """See that what is left can still become a line."""
+        rest = self._octets[self._position :]
+        if len(rest) > MAX_LINE:
+            raise BadReply(f"a reply line of more than {MAX_LINE} octets")
+        if rest and not _START.match(rest):
+            shown = clean(rest[:80])
+            raise BadReply(f'not a reply: "{shown}"')
+
+
+@dataclass(frozen=True, slots=True)
+class Capabilities:
+    """What a server's answer to EHLO offers; after HELO, nothing."""
+
+    pipelining: bool = False  # RFC 2920
+    eight_bit: bool = False  # RFC 6152, 8BITMIME
+    smtputf8: bool = False  # RFC 6531
+    dsn: bool = False  # RFC 3461
+    starttls: bool = False  # RFC 3207
+    chunking: bool = False  # RFC 3030
+    takes_size: bool = False  # RFC 1870: MAIL may have SIZE=
+    size: int | None = None  # the most octets of a message, where it is said
+    authentication: frozenset[str] = field(default_factory=frozenset)  # RFC 4954, upper case
+    recipients: int | None = None  # of a transaction (RFC 9422 §4.2)
+    messages: int | None = None  # of a connection (RFC 9422 §4.1)
+
+
+def read_capabilities(lines: Sequence[bytes]) -> Capabilities:
+    """Read the lines of a reply to EHLO (RFC 5321 §4.1.1.1); what is malformed is not offered."""
+    offered: dict[str, list[str]] = {}
+    for line in lines[1:]:
+        text = line.decode("ascii", "replace").upper()
+        # Some servers still write AUTH=LOGIN, as drafts of RFC 4954 had it.
+        keyword, *arguments = text.replace("AUTH=", "AUTH ").split() or [""]
+        offered.setdefault(keyword, []).extend(arguments)
+    limits = dict(argument.partition("=")[::2] for argument in offered.get("LIMITS", ()))
+    return Capabilities(
+        pipelining="PIPELINING" in offered,
+        eight_bit="8BITMIME" in offered,
+        smtputf8="SMTPUTF8" in offered,
+        dsn="DSN" in offered,
+        starttls="STARTTLS" in offered,
+        chunking="CHUNKING" in offered,
+        takes_size="SIZE" in offered,
+        # RFC 1870 §4: 0 means that there is no fixed limit.
+        size=_positive(next(iter(offered.get("SIZE", ())), "")),
+        authentication=frozenset(offered.get("AUTH", ())),
+        recipients=_positive(limits.get("RCPTMAX", "")),
+        messages=_positive(limits.get("MAILMAX", "")),
+    )
+
+
+def _positive(digits: str) -> int | None:
+    """A number over 0; None for 0 and for what is no number."""
+    return int(digits) or None if re.fullmatch("[0-9]{1,19}", digits) else None

@@ -1,0 +1,178 @@
+"""The server's side of the dialogue, driven by octets: no sockets, no clock, no threads.
+
+`Dialogue` is given what the client sent in `input`, and gathers what is to be sent. Who drives it
+(`pfsmtp.net.connection`, or a test) calls `advance` after each input, sends what `take_output`
+gives, waits `pause` seconds first, and does what the returned `Need` says:
+
+    dialogue.start()
+    while (need := dialogue.advance()) is not Need.CLOSE: …
+
+All replies that one input brings forth leave together (RFC 2920 §3.2). However the input is cut
+into pieces, the replies and what is stored are the same.
+
+A bug in a handler goes through `advance` to the caller, who logs it and closes the connection.
+"""
+
+from __future__ import annotations
+
+from enum import Enum, auto
+
+from pfsmtp.smtp import command
+from pfsmtp.smtp.data import refusal
+from pfsmtp.smtp.envelope import Encryption
+from pfsmtp.smtp.errors import DeliveryFailure, PeerError
+from pfsmtp.smtp.reply import After, Reply
+from pfsmtp.smtp.session import Session
+from pfsmtp.smtp.wire import BareLineFeed, Input, LineTooLong
+
+SLOWED = 1.0
+"""Seconds that an erring client waits for each group of replies."""
+
+_MOST_OUTPUT = 16_384
+"""Octets of replies that are gathered before they are sent."""
+
+SHUTTING_DOWN = Reply(421, "This server is restarting; come again", (3, 2), After.CLOSE)
+TOO_SLOW = Reply(421, "You took too long", (4, 2), After.CLOSE)
+FAULT = Reply(421, "An internal error; come again later", (3, 0), After.CLOSE)
+SPOKE_TOO_SOON = Reply(554, "You spoke before the greeting", (5, 1), After.CLOSE)
+_TOO_MANY_ERRORS = Reply(421, "Too many errors", (7, 0), After.CLOSE)
+_LINE_TOO_LONG = Reply(500, f"A line has at most {command.LONGEST_LINE} octets", (5, 2))
+_BARE_LINE_FEED = Reply(500, "A line ends with CRLF", (5, 2), After.CLOSE)
+_NOT_SMTP = Reply(554, "This is an SMTP server", (5, 1), After.CLOSE)
+_INJECTED = Reply(554, "Nothing may follow STARTTLS before TLS is up", (5, 1), After.CLOSE)
+
+_OTHER_PROTOCOLS = frozenset((b"GET", b"POST", b"PUT", b"HEAD", b"OPTIONS", b"CONNECT", b"DELETE"))
+_TLS_HANDSHAKE = 0x16  # RFC 8446 §5.1: ContentType handshake
+
+
+class Need(Enum):
+    """What the dialogue waits for."""
+
+    INPUT = auto()
+    SEND = auto()
+    """Much output has gathered: send it, then advance again."""
+    TLS = auto()
+    """Send, negotiate TLS, call `secured`, and wait for input."""
+    CLOSE = auto()
+
+
+class Dialogue:
+    """One session, from the greeting to the close."""
+
+    __slots__ = ("_output", "draining", "input", "session")
+
+    def __init__(self, session: Session) -> None:
+        self.session = session
+        self.input = Input()
+        self.draining = False
+        """No further command is carried out: the next is answered 421."""
+        self._output: list[bytes] = []
+
+    def start(self) -> None:
+        """Greet the client (RFC 5321 §3.1)."""
+        self._output.append(self.session.server.greeting.octets)
+
+    @property
+    def receiving(self) -> bool:
+        """A message is coming in; what comes next is not a command."""
+        return self.session.incoming is not None
+
+    @property
+    def pause(self) -> float:
+        """Seconds to wait before sending: clients that keep erring are slowed."""
+        session = self.session
+        return SLOWED if session.errors >= session.server.limits.errors_slow else 0.0
+
+    def take_output(self) -> bytes:
+        output = self._output
+        octets = output[0] if len(output) == 1 else b"".join(output)
+        output.clear()
+        return octets
+
+    def advance(self) -> Need:
+        """Do all that the input is enough for."""
+        session = self.session
+        while True:
+            if session.incoming is not None:
+                if not session.incoming.take(self.input):
+                    return Need.INPUT
+                incoming, session.incoming = session.incoming, None
+                need = self._say(incoming.answer(session))
+            else:
+                need = self._command()
+            if need is not None:
+                return need
+
+    def secured(self, encryption: Encryption) -> None:
+        """TLS is up (RFC 3207 §4.2)."""
+        self.session.secure(encryption)
+
+    def refuse(self, reply: Reply) -> None:
+        """Say a last word that no command asked for; the caller closes."""
+        self._output.append(reply.octets)
+
+    def close(self) -> None:
+        """The connection is gone: nothing is left of a transaction that was open."""
+        self.session.abandon()
+
+    def _command(self) -> Need | None:
+        """Carry out the next command; None when there may be another."""
+        try:
+            line = self.input.command(command.LONGEST_LINE)
+        except LineTooLong:
+            return self._refuse(b"", b"", _LINE_TOO_LONG)
+        except BareLineFeed:
+            return self._refuse(b"", b"", _BARE_LINE_FEED)
+        if line is None:
+            if self.input.peek() == _TLS_HANDSHAKE:
+                return self._refuse(b"", b"", _NOT_SMTP)
+            return Need.INPUT
+        verb, argument = line
+        if self.draining:
+            return self._say(SHUTTING_DOWN)
+        try:
+            reply = command.run(self.session, verb, argument)
+        except PeerError as error:
+            reply = error.reply
+        except DeliveryFailure as failure:
+            reply = refusal(failure)
+        if reply is None:
+            return None
+        if reply.code >= 400:
+            return self._refuse(verb, argument, reply)
+        return self._say(reply)
+
+    def _refuse(self, verb: bytes, argument: bytes, reply: Reply) -> Need | None:
+        session = self.session
+        if verb in _OTHER_PROTOCOLS:
+            reply = _NOT_SMTP
+        session.log.event(
+            "refused",
+            client=session.peer.address,
+            command=verb[:16],
+            argument=argument[:256],
+            reason=f"{reply.code} {reply.lines[0]}",
+        )
+        return self._say(reply)
+
+    def _say(self, reply: Reply) -> Need | None:
+        """Put a reply behind the others, and tell what follows from it."""
+        if reply.code >= 400:
+            session = self.session
+            session.errors += 1
+            if session.errors >= session.server.limits.errors_close:
+                reply = _TOO_MANY_ERRORS
+        if reply.after is After.START_TLS and len(self.input):
+            # RFC 3207 §6: commands sent along with STARTTLS may be an attacker's
+            reply = _INJECTED
+        self._output.append(reply.octets)
+        match reply.after:
+            case After.CLOSE:
+                return Need.CLOSE
+            case After.START_TLS:
+                return Need.TLS
+            case After.NEXT_COMMAND | After.READ_DATA:
+                return Need.SEND if self._much_output() else None
+
+    def _much_output(self) -> bool:
+        return len(self._output) > 64 and sum(map(len, self._output)) > _MOST_OUTPUT
