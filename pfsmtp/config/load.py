@@ -16,7 +16,6 @@ from typing import Any
 
 import msgspec
 
-from pfsmtp.config.explain import explain
 from pfsmtp.config.rules import faults
 from pfsmtp.config.schema import Config
 from pfsmtp.config.units import Hostname, PathTemplate, quote
@@ -116,6 +115,8 @@ def _convert(raw: dict[str, Any], *, base: Path) -> Config:
     try:
         config: Config = msgspec.convert(raw, Config, dec_hook=_reader(base))
     except msgspec.ValidationError as error:
+        from pfsmtp.config.explain import explain  # rarely wanted, and every start would pay for it
+
         raise ValueError(explain(error, raw)) from None
     return config
 

@@ -78,16 +78,15 @@ class Address(str):
     @classmethod
     def parse(cls, value: object) -> Self:
         host, port = _split_port(value, example='"127.0.0.1:25" or "[::1]:25"')
-        is_ipv6 = host.startswith("[") and host.endswith("]")
+        is_ipv6 = host.startswith("[")
         family = socket.AF_INET6 if is_ipv6 else socket.AF_INET
-        try:
-            packed = socket.inet_pton(family, host.strip("[]") if is_ipv6 else host)
-        except OSError:
+        if not is_address(host):
             raise ValueError(
                 f"{quote(value)} has no IP address before its port, and names are not looked up"
                 f'; write e.g. "127.0.0.1:{port}" or "[::1]:{port}"'
-            ) from None
-        host = socket.inet_ntop(family, packed)
+            )
+        bare = host[1:-1] if is_ipv6 else host
+        host = socket.inet_ntop(family, socket.inet_pton(family, bare))
         address = cls(f"[{host}]:{port}" if is_ipv6 else f"{host}:{port}")
         address.host, address.port, address.is_ipv6 = host, port, is_ipv6
         return address
