@@ -133,6 +133,7 @@ def test_anything_but_an_ip_address_and_a_port_is_refused(value: object) -> None
         ("192.0.2.1:25", False),
         ("[::ffff:127.0.0.1]:25", False),
         ("[::2]:25", False),
+        ("[::11]:25", False),
     ],
 )
 def test_an_address_knows_whether_only_this_machine_reaches_it(text: str, loopback: bool) -> None:
