@@ -16,6 +16,7 @@ import select
 import threading
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Protocol
 
 from pfsmtp.net import _socketio
@@ -76,9 +77,10 @@ class Receiver:
         self._stop = os.eventfd(0, os.EFD_CLOEXEC)
         self._epoll = select.epoll()
         self._connections: set[Connection] = set()
+        self._lock = threading.Lock()  # over the two counts of threads
         self._idle = 0
         self._threads = 0
-        self._accepted = 0
+        self._messages = 0
         self._draining = False
         self._complained = 0.0
 
@@ -89,11 +91,16 @@ class Receiver:
             self._epoll.register(fd, select.EPOLLIN | _EPOLLEXCLUSIVE)
         self._epoll.register(self._stop, select.EPOLLIN)
         threading.stack_size(_STACK)
-        self._start_thread()
+        with self._lock:
+            self._start_thread()
 
     def drain(self) -> None:
         self._draining = True
         os.eventfd_write(self._stop, 1)
+        for fd, listener in self._listeners.items():
+            # Kept open, it would stay bound though nobody accepts from it.
+            self._epoll.unregister(fd)
+            listener.close()
         for connection in tuple(self._connections):
             connection.drain()
 
@@ -107,27 +114,23 @@ class Receiver:
         self._log.reopen()
 
     def title(self) -> str:
-        return f"{len(self._connections)} connections {self._accepted} messages"
+        return f"{len(self._connections)} connections {self._messages} messages"
 
     # -- connection threads
 
     def _start_thread(self) -> None:
         """Raises RuntimeError when the system gives no more threads."""
+        threading.Thread(target=self._run, daemon=True).start()
         self._threads += 1
         self._idle += 1
-        try:
-            threading.Thread(target=self._run, daemon=True).start()
-        except RuntimeError:
-            self._threads -= 1
-            self._idle -= 1
-            raise
 
     def _run(self) -> None:
         try:
             while self._serve_next():
                 pass
         finally:
-            self._threads -= 1
+            with self._lock:
+                self._threads -= 1
 
     def _serve_next(self) -> bool:
         """Take one connection and serve it; False when this thread is to end."""
@@ -136,7 +139,6 @@ class Receiver:
         except OSError as error:
             return self._wait_out(error)
         if accepted is None:
-            self._idle -= 1
             return False
         fd, address, port, own_address, listener = accepted
         stream = ClearStream(fd, self._patience)
@@ -152,10 +154,7 @@ class Receiver:
                 self._serve(stream, peer, implicit_tls=self._listeners[listener].implicit_tls)
             finally:
                 self._clients.leave(address)
-        if self._idle >= _SPARE:
-            return False
-        self._idle += 1
-        return True
+        return self._wait_again()
 
     def _serve(self, stream: ClearStream, peer: Peer, *, implicit_tls: bool) -> None:
         session = Session(self._server, peer, self._log)
@@ -168,35 +167,41 @@ class Receiver:
             connection.serve(implicit_tls=implicit_tls)
         finally:
             self._connections.discard(connection)
-            self._accepted += session.accepted
+            self._messages += session.accepted
 
     def _make_way(self) -> bool:
         """Leave the waiting to another thread; False when this one must go on waiting."""
-        if self._idle > 1 or self._draining:
+        with self._lock:
+            if self._idle == 1 and not self._draining:
+                if len(self._connections) >= self._most:
+                    return False
+                try:
+                    self._start_thread()
+                except RuntimeError as error:
+                    self._complain("threads-scarce", str(error))
+                    return False
             self._idle -= 1
             return True
-        if len(self._connections) >= self._most:
-            return False
-        try:
-            self._start_thread()
-        except RuntimeError as error:
-            self._complain("threads-scarce", str(error))
-            return False
-        self._idle -= 1
-        return True
+
+    def _wait_again(self) -> bool:
+        """Wait for another connection, unless enough threads do."""
+        with self._lock:
+            if self._idle >= _SPARE:
+                return False
+            self._idle += 1
+            return True
 
     def _turn_away(self, stream: ClearStream, address: str, reply: Reply) -> None:
         self._log.event("turned-away", client=address, reason=f"{reply.code} {reply.lines[0]}")
-        try:
+        with suppress(StreamLost):
             stream.send(reply.octets, _LAST_WORD)
-        except StreamLost:
-            pass
         stream.close()
 
     def _wait_out(self, error: OSError) -> bool:
-        """Accepting failed: go on after a while, or end if it cannot be mended by waiting."""
+        """Accepting failed: go on after a while, unless it was because we are draining."""
+        if self._draining:
+            return False
         if error.errno not in _SCARCITY:
-            self._idle -= 1
             raise error
         self._complain("descriptors-scarce", error.strerror)
         time.sleep(_SCARCE)
