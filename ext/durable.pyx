@@ -65,7 +65,6 @@ cdef class Directory:
     cdef readonly int fd
     cdef readonly unsigned long device
     cdef readonly unsigned long inode
-    cdef readonly double changed
     cdef readonly Filesystem filesystem
     cdef Group *group
 
@@ -83,13 +82,23 @@ cdef class Directory:
             raise OSError(errno, os.strerror(errno), path)
         self.device = found.st_dev
         self.inode = found.st_ino
-        self.changed = found.st_ctime
         if filesystem is not None and filesystem.device != self.device:
             raise OSError(EXDEV, "on another file system", path)
         self.filesystem = filesystem
 
     def __dealloc__(self):
         free_group(self.group)
+
+    @property
+    def changed(self):
+        cdef struct_stat found
+        if fstat(self.fd, &found) != 0:
+            raise failure(errno, b"stat", NULL)
+        return <double> found.st_ctime
+
+    @property
+    def failed(self):
+        return self.entry_group().failed != 0
 
     @property
     def waiting(self):
@@ -134,6 +143,10 @@ cdef class Filesystem:
 
     def __dealloc__(self):
         free_group(self.group)
+
+    @property
+    def failed(self):
+        return self.group.failed != 0
 
     def sync(self):
         cdef int error
@@ -442,28 +455,18 @@ cdef class File:
         job.length = self.size - start
         batch.run(True, False)
 
-    def finish(self):
-        cdef Batch batch = Batch(1)
-        cdef Job *job = batch.add(self.directory, self.name, (), None)
-        cdef Fault fault
-        cdef int error
-        job.fd = self.fd
-        self.fd = -1
+    def sync(self):
+        cdef Group *group = self.directory.file_group()
+        cdef int error = 0
         with nogil:
-            error = sync_job(job, &fault)
-            if not error:
-                error = sync_groups(job, 1, True, &fault)
-            if error:
-                job.staged = True
-                take_back(job, 1)
+            if group != NULL:
+                error = group_sync(group)
+            elif fsync(self.fd) != 0:
+                error = errno
         if error:
-            raise failure(error, fault.step, fault.name)
+            raise failure(error, b"fsync", checked(self.name))
 
-    def discard(self):
-        cdef const char *octets = checked(self.name)
-        if self.fd < 0:
-            return
-        with nogil:
+    def close(self):
+        if self.fd >= 0:
             close(self.fd)
-            unlinkat(self.directory.fd, octets, 0)
         self.fd = -1

@@ -21,6 +21,8 @@ class Filesystem:
     """
 
     device: int
+    failed: bool
+    """Whether a sync has failed: then another object has to take its place."""
 
     def __init__(self, directory: Directory) -> None: ...
     def sync(self) -> None:
@@ -37,7 +39,9 @@ class Directory:
     device: int
     inode: int
     changed: float
-    """When its entries or its mode last changed, as it was opened; Unix seconds."""
+    """When its entries or its mode last changed; Unix seconds."""
+    failed: bool
+    """Whether a sync has failed: then it has to be opened anew."""
     filesystem: Filesystem | None
     waiting: int
     """How many threads wait for the next sync to begin."""
@@ -59,27 +63,26 @@ class Directory:
         """
 
 class File:
-    """A file that grows piece by piece, for what is too large for memory.
+    """A file that grows piece by piece, for what is too large for memory; used by one thread.
 
-    Made with mode 0600; `name` must not exist. Ends with `finish` or `discard`; when dropped
-    without either it is closed, and its name stays.
+    Made with mode 0600; `name` must not exist. Its name is its user's to `publish` or `remove`.
     """
 
     size: int
 
     def __init__(self, directory: Directory, name: str) -> None: ...
     def write(self, parts: Sequence[bytes]) -> None: ...
-    def finish(self) -> None:
-        """Sync it, or only close it where its `Filesystem` is synced by `publish`."""
-
-    def discard(self) -> None:
-        """Close and unlink it. Never raises; nothing happens after `finish`."""
+    def sync(self) -> None:
+        """Return when all that was written is on disk. After it has failed nothing is known."""
 
     def copy(self, directory: Directory, name: str, head: Sequence[bytes], start: int) -> None:
         """Store `head`, then this file's octets from `start` on, as `store` does.
 
-        Only before `finish`. Data does not pass through this process.
+        They pass through the kernel only, and are had even when the name of this file is gone.
         """
+
+    def close(self) -> None:
+        """Give the descriptor back, as does dropping it."""
 
 def store(directory: Directory, name: str, parts: Sequence[bytes]) -> None:
     """Make the file `name`, mode 0600, with these octets, and sync it; not its directory entry."""

@@ -4,8 +4,8 @@ What it does: make a file in one directory, sync it, rename it into another with
 anything there, and sync that directory, once for all threads that wait for it (group commit).
 Directories are made, private to this user, when they are missing; their own entries are synced.
 
-What it leaves to others: names, what is in the files, and what becomes of them. How it fails: with
-`OSError`, and nothing left behind; see `_durable.pyi`, which documents each function.
+What it leaves to others: names, what is in the files, and what becomes of them. How it fails:
+with `OSError`, and nothing left behind; see `_durable.pyi`, which documents each function.
 """
 
 from __future__ import annotations
@@ -42,46 +42,41 @@ __all__ = [
 PRIVATE = 0o700
 
 SETTLED = 3600.0
-"""Seconds after which what another process did to a directory is taken to be on disk."""
+"""Seconds after which an entry that another process made is taken to be on disk."""
 
 
 def make_directory(
-    name: str,
-    *,
-    parent: Directory,
-    now: float,
-    filesystem: Filesystem | None = None,
+    name: str, *, parent: Directory, now: float, filesystem: Filesystem | None = None
 ) -> Directory:
     """Open `name` in `parent`, made when it is missing, and see that its entry is on disk.
 
-    `now` is in Unix seconds. Another process may have made it a moment ago and not have synced
-    it yet: so whatever changed lately is synced, whoever made it.
+    `now` is in Unix seconds; `filesystem` is as for `Directory`, and for the opened one only.
     """
-    made = _make(name, parent)
+    try:
+        os.mkdir(name, PRIVATE, dir_fd=parent.fd)
+        made = True
+    except FileExistsError:
+        made = False
     directory = Directory(name, parent=parent, filesystem=filesystem)
-    if made or abs(now - directory.changed) < SETTLED:
+    if made or _is_young(directory, parent, now):
         parent.sync()
     return directory
 
 
-def make_path(path: Path, *, now: float, filesystem: Filesystem | None = None) -> Directory:
-    """Open the absolute `path`, made with what leads to it, each entry on disk.
+def make_path(path: Path, *, now: float) -> Directory:
+    """Open the absolute `path`, made with all that leads to it, each entry on disk.
 
     Symbolic links on the way are followed: the path is the operator's.
     """
     try:
-        directory = Directory(path, follow=True, filesystem=filesystem)
+        return Directory(path, follow=True)
     except FileNotFoundError:
-        parent = make_path(path.parent, now=now)
-        return make_directory(path.name, parent=parent, now=now, filesystem=filesystem)
-    if abs(now - directory.changed) < SETTLED and path != path.parent:
-        Directory(path.parent, follow=True).sync()
-    return directory
+        return make_directory(path.name, parent=make_path(path.parent, now=now), now=now)
 
 
-def _make(name: str, parent: Directory) -> bool:
-    try:
-        os.mkdir(name, PRIVATE, dir_fd=parent.fd)
-    except FileExistsError:
-        return False
-    return True
+def _is_young(directory: Directory, parent: Directory, now: float) -> bool:
+    """Whether its entry may not be on disk yet: another process may have made it just now.
+
+    An entry is never younger than the last change of both.
+    """
+    return max(now - directory.changed, now - parent.changed) < SETTLED

@@ -2,8 +2,8 @@
 
 Pure functions from what envelope and connection say to the octets of a whole field, its line end
 included. They never fail: what a client said is made harmless here, since a line end or a
-parenthesis in its EHLO would be read as a field or a comment of ours. Which fields a message gets,
-and in which order, is left to those who deliver it.
+parenthesis in its EHLO would be read as a field or a comment of ours. Which fields a message
+gets, and in which order, is left to those who deliver it.
 
 RFC 5321 §4.4 and §7.2, RFC 3848 (ESMTPS), RFC 6531 §3.7.3 (UTF8SMTP), RFC 5322 §3.3 (dates).
 """
