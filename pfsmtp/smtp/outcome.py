@@ -7,6 +7,17 @@ from enum import Enum
 
 from pfsmtp.smtp.status import Status
 
+# What it means that a remote refused a command; for all others it is the message that was refused.
+_REFUSED = {
+    "connection": "the connection",
+    "EHLO": "our greeting",
+    "HELO": "our greeting",
+    "STARTTLS": "to encrypt",
+    "AUTH": "our credentials",
+    "MAIL": "the sender",
+    "RCPT": "the recipient",
+}
+
 
 class Kind(Enum):
     """How an attempt ended for one recipient."""
@@ -18,18 +29,18 @@ class Kind(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """How it ended, who said so, and in what words.
+    """How it ended, and who said so; all text is clean and bounded, fit for a log or a bounce.
 
-    `text` is clean and short enough for a log or a bounce; it is the remote's own where `command`
-    is not empty, and ours otherwise.
+    `text` is what the remote replied to `command`, with its code, lines separated by LF; or it is
+    ours, what happened in one sentence, when `command` is empty.
     """
 
     kind: Kind
     status: Status
     text: str
-    host: str = ""  # the name of the remote; "" when none was reached
+    host: str = ""  # the name of the remote; "" when none was asked
     address: str = ""  # its IP address
-    command: str = ""  # what the remote replied to: "RCPT", "end of data"
+    command: str = ""
     tls: str | None = None  # version, cipher, and whether the certificate was valid
     uncertain: bool = False  # all was sent and nothing came back: it may have been taken
     notifies: bool = False  # the remote took over the DSN wishes (RFC 3461 §5.2.3)
@@ -37,3 +48,17 @@ class Outcome:
     @property
     def is_final(self) -> bool:
         return self.kind is not Kind.DEFERRED
+
+    @property
+    def reply(self) -> str | None:
+        """What the remote said."""
+        return self.text if self.command else None
+
+    @property
+    def reason(self) -> str:
+        """What happened, in our words: `mx.example.org refused the recipient`."""
+        if not self.command:
+            return self.text
+        if self.kind is Kind.DELIVERED:
+            return f"{self.host} took the message"
+        return f"{self.host} refused {_REFUSED.get(self.command, 'the message')}"

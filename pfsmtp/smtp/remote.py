@@ -1,8 +1,9 @@
 """What another server says to us (RFC 5321 §4.2): its replies and its EHLO keywords, as values.
 
-Replies are read strictly, since a client that guesses where one ends takes the answer to one command
-for the answer to another: lines end with CRLF, all lines of a reply have one code, and both a line
-and a reply have a limit. Whatever breaks this is a `BadReply`; the connection is of no use then.
+Replies are read strictly, since a client that guesses where one ends takes the answer to one
+command for the answer to another: lines end with CRLF, all lines of a reply have one code, and both
+a line and a reply have a limit. Whatever breaks this is a `BadReply`; the connection is of no use
+then.
 
 The text of a reply is kept as octets until somebody asks for it; what is handed out is clean: no
 control or bidi characters, no line ends, and of bounded length, fit for a log line or a bounce.
@@ -20,7 +21,9 @@ from pfsmtp.smtp.status import Status
 # RFC 5321 §4.5.3.1.5: a reply line has 512 octets at most; some servers write more.
 MAX_LINE = 4096
 MAX_LINES = 256
-MAX_TEXT = 1000
+# Of what is kept for logs and bounces.
+_SHOWN_LINE = 500
+_SHOWN_LINES = 20
 
 # RFC 5321 §4.2: Reply-code, but the second digit may be any: servers in use have codes like 571.
 _LINE = re.compile(rb"([2-5][0-9]{2})(?:([ -])([^\r\n]*))?\r\n")
@@ -28,7 +31,7 @@ _START = re.compile(rb"[2-5][0-9]{0,2}\Z|[2-5][0-9]{2}(?:[ -][^\r\n]*)?\r?\Z")
 
 
 class BadReply(Exception):
-    """What came is no reply; the text says why, in words for an operator."""
+    """What came is no reply; the text names it: `a reply whose code changes`."""
 
 
 @dataclass(slots=True)
@@ -46,31 +49,24 @@ class RemoteReply:
     @property
     def status(self) -> Status | None:
         """The enhanced status (RFC 2034 §4), where there is one and it fits the code."""
-        status = _split_status(self.lines[0])[0]
+        status = Status.parse(self.lines[0].partition(b" ")[0].decode("ascii", "replace"))
         return status if status is not None and status.kind == self.kind else None
 
     @property
     def text(self) -> str:
-        """Code, status and text on one line, clean."""
-        first, *rest = self.lines
-        parts = [first, *(_split_status(line)[1] for line in rest)]
-        return clean(b"%d %s" % (self.code, b" ".join(parts)))
-
-
-def _split_status(line: bytes) -> tuple[Status | None, bytes]:
-    """Take the enhanced status off the front of a line."""
-    word, _, rest = line.partition(b" ")
-    status = Status.parse(word.decode("ascii", "replace"))
-    return (None, line) if status is None else (status, rest)
+        """The reply as it was, each line with its code, clean; lines are separated by LF."""
+        *first, last = self.lines if len(self.lines) <= _SHOWN_LINES else self.lines[:_SHOWN_LINES]
+        lines = [f"{self.code}-{clean(line)}" for line in first]
+        return "\n".join([*lines, f"{self.code} {clean(last)}"])
 
 
 def clean(octets: bytes) -> str:
-    """What a remote said, as text that can be shown and quoted anywhere."""
-    text = octets[: 4 * MAX_TEXT].decode("utf-8", "replace")
+    """A line of what a remote said, as text that can be shown and quoted anywhere."""
+    text = octets.decode("utf-8", "replace")
     if not text.isprintable():
         text = "".join([char if char.isprintable() else " " for char in text])
     text = " ".join(text.split())
-    return text if len(text) <= MAX_TEXT else f"{text[: MAX_TEXT - 1]}…"
+    return text if len(text) <= _SHOWN_LINE else f"{text[: _SHOWN_LINE - 1]}…"
 
 
 class ReplyReader:
@@ -102,7 +98,7 @@ class ReplyReader:
             self._position = match.end()
             code, separator, text = match.groups(b"")
             if self._lines and code != self._code:
-                raise BadReply("the code changed within a reply")
+                raise BadReply("a reply whose code changes")
             self._lines.append(text)
             if separator != b"-":
                 reply = RemoteReply(int(code), self._lines)
@@ -120,8 +116,7 @@ class ReplyReader:
         if len(rest) > MAX_LINE:
             raise BadReply(f"a reply line of more than {MAX_LINE} octets")
         if rest and not _START.match(rest):
-            shown = clean(rest[:80])
-            raise BadReply(f'not a reply: "{shown}"')
+            raise BadReply(f'what is no reply ("{clean(rest[:80])}")')
 
 
 @dataclass(frozen=True, slots=True)

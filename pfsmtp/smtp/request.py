@@ -1,7 +1,8 @@
 """The command lines that a client sends (RFC 5321 §4.1.1), as octets with their CRLF.
 
-Nothing is asked of the other side here: what it offers comes in as `Capabilities`, and parameters it
-does not know are left out. Whether the message may be sent without them is for the caller to decide.
+Nothing is asked of the other side here: what it offers comes in as `Capabilities`, and parameters
+it does not know are left out. Whether the message may be sent without them is for the caller to
+decide.
 """
 
 from __future__ import annotations
