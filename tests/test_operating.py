@@ -1,0 +1,94 @@
+"""docs/operating.md speaks of things that are there."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from pfsmtp.config import load
+from pfsmtp.process import errors
+from pfsmtp.process.master import Master
+
+ROOT = Path(__file__).parents[1]
+TEXT = (ROOT / "docs" / "operating.md").read_text(encoding="utf-8")
+UNITS = sorted(path.name for path in (ROOT / "conf").glob("*.s[eo][rc]*"))
+
+
+def section(heading: str) -> str:
+    _, _, rest = TEXT.partition(f"\n## {heading}\n")
+    assert rest, heading
+    return rest.partition("\n## ")[0]
+
+
+def first_cells(text: str) -> list[str]:
+    """The first cells of a table's rows, without its head."""
+    return re.findall(r"^\| (?!Event|Signal|Status|---)(.*?) \|", text, re.MULTILINE)
+
+
+def test_every_event_it_names_is_logged_somewhere() -> None:
+    code = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "pfsmtp").rglob("*.py"))
+    events = re.findall(r"`([a-z-]+)`", "".join(first_cells(section("Logs"))))
+    assert len(events) > 20
+    assert [event for event in events if f'"{event}"' not in code] == []
+
+
+def test_every_signal_it_names_has_a_handler() -> None:
+    names = ", ".join(first_cells(section("Signals"))).split(", ")
+    assert sorted(names) == sorted(["HUP", "TERM", "INT", "QUIT", "USR1", "TTIN", "TTOU"])
+    assert all(hasattr(Master, f"handle_{name.lower()}") for name in names)
+
+
+def test_every_exit_status_it_names_is_the_masters() -> None:
+    assert [int(cell) for cell in first_cells(section("Exit status"))] == [
+        0,
+        errors.LOAD_FAILED,
+        errors.BOOT_FAILED,
+        errors.BUG,
+    ]
+
+
+def test_the_configuration_it_shows_loads(tmp_path: Path) -> None:
+    (shown,) = re.findall(r"```toml\n(.*?)```", TEXT, re.DOTALL)
+    path = tmp_path / "inbound.toml"
+    path.write_text(f'role = "inbound"\n{shown}', encoding="utf-8")
+    config = load(path)
+    assert set(tomllib.loads(shown)) == {"hostname", "listen", "tls", "local"}
+    assert [address.port for address in (*config.listen.smtp, *config.listen.smtps)] == [
+        25,
+        25,
+        465,
+        465,
+    ]
+
+
+def test_the_renewal_hook_is_a_shell_script() -> None:
+    (hook,) = re.findall(r"```sh\n(#!/bin/sh\n.*?)```", TEXT, re.DOTALL)
+    subprocess.run(["sh", "-n"], input=hook, text=True, check=True)
+
+
+@pytest.mark.parametrize("name", ["pfsmtp-inbound.service", "pfsmtp-outbound.service"])
+def test_the_unit_waits_longer_for_the_end_than_the_server(name: str) -> None:
+    unit = (ROOT / "conf" / name).read_text(encoding="utf-8")
+    (wait,) = re.findall(r"^TimeoutStopSec=(\d+)$", unit, re.MULTILINE)
+    (config,) = re.findall(r"^ExecStart=\S+ -c /etc/pfsmtp/(\S+)$", unit, re.MULTILINE)
+    assert int(wait) > load(ROOT / "conf" / config).workers.drain
+
+
+@pytest.mark.skipif(not shutil.which("systemd-analyze"), reason="needs systemd-analyze (systemd)")
+def test_systemd_finds_nothing_wrong_with_the_units(tmp_path: Path) -> None:
+    for name in UNITS:
+        unit = (ROOT / "conf" / name).read_text(encoding="utf-8")
+        # It looks whether the program is there.
+        (tmp_path / name).write_text(unit.replace("/opt/pfsmtp/bin/pfsmtp", "/bin/true"))
+    done = subprocess.run(
+        ["systemd-analyze", "verify", *(str(tmp_path / name) for name in UNITS)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
