@@ -26,6 +26,9 @@ cdef extern from "<sys/epoll.h>" nogil:
         uint32_t events
         epoll_data_t data
     int epoll_wait(int epfd, epoll_event* events, int maxevents, int timeout)
+    int epoll_ctl(int epfd, int operation, int fd, epoll_event* event)
+    int EPOLL_CTL_ADD, EPOLL_CTL_DEL
+    uint32_t EPOLLIN, EPOLLEXCLUSIVE
 
 cdef extern from "<sys/socket.h>" nogil:
     ctypedef unsigned int socklen_t
@@ -85,6 +88,26 @@ cdef str _address(sockaddr_storage* address, int* port):
     return (<bytes>text).decode()
 
 
+cdef int _queue_up(int epoll, int listener) noexcept nogil:
+    """Wait for connections to a listener, behind the workers that wait already.
+
+    The kernel wakes who has waited longest, and that is always the same worker unless each queues
+    up again behind the others once it has had its turn. Other threads of this worker may do the
+    same at this moment; whoever comes last adds it.
+    """
+    cdef epoll_event event
+    event.events = EPOLLIN | EPOLLEXCLUSIVE
+    event.data.fd = listener
+    epoll_ctl(epoll, EPOLL_CTL_DEL, listener, NULL)
+    return epoll_ctl(epoll, EPOLL_CTL_ADD, listener, &event)
+
+
+def queue_up(int epoll, int listener):
+    """Wait for connections to a listener in the set `epoll`; one of all workers gets each."""
+    if _queue_up(epoll, listener) < 0:
+        PyErr_SetFromErrno(OSError)
+
+
 def accept(int epoll, int stop):
     """Wait for a connection on any listener of `epoll`.
 
@@ -106,6 +129,7 @@ def accept(int epoll, int stop):
                     length = sizeof(address)
                     fd = accept4(listener, <sockaddr*>&address, &length, SOCK_CLOEXEC)
                 if fd >= 0:
+                    _queue_up(epoll, listener)
                     length = sizeof(own)
                     own.ss_family = 0
                     getsockname(fd, <sockaddr*>&own, &length)

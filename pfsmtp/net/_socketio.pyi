@@ -1,3 +1,6 @@
+def queue_up(epoll: int, listener: int, /) -> None:
+    """Add a listener to the set `epoll`, such that each connection wakes one worker. OSError."""
+
 def accept(epoll: int, stop: int, /) -> tuple[int, str, int, str, int] | None:
     """Wait for a connection on any listener in the set `epoll`.
 

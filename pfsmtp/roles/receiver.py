@@ -39,7 +39,6 @@ _LAST_WORD = 1.0
 _SCARCE = 0.2
 """Seconds until accept is tried again when descriptors or memory have run out."""
 _SCARCITY = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM))
-_EPOLLEXCLUSIVE = 1 << 28  # not in `select`
 
 
 class ClientLimits(Protocol):
@@ -88,7 +87,7 @@ class Receiver:
 
     def start(self) -> None:
         for fd in self._listeners:
-            self._epoll.register(fd, select.EPOLLIN | _EPOLLEXCLUSIVE)
+            _socketio.queue_up(self._epoll.fileno(), fd)
         self._epoll.register(self._stop, select.EPOLLIN)
         threading.stack_size(_STACK)
         with self._lock:
@@ -99,7 +98,8 @@ class Receiver:
         os.eventfd_write(self._stop, 1)
         for fd, listener in self._listeners.items():
             # Kept open, it would stay bound though nobody accepts from it.
-            self._epoll.unregister(fd)
+            with suppress(OSError):
+                self._epoll.unregister(fd)
             listener.close()
         for connection in tuple(self._connections):
             connection.drain()

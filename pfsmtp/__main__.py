@@ -1,0 +1,7 @@
+"""`python -m pfsmtp` is `pfsmtp`."""
+
+import sys
+
+from pfsmtp.cli import main
+
+sys.exit(main())

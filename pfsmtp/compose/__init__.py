@@ -1,0 +1,10 @@
+"""Puts the parts together: the only place that knows them all, and where the two servers part.
+
+service    what the master runs: reads the configuration, binds, makes generations
+listeners  the sockets of all generations
+inbound    a receiver whose messages go into Maildirs
+"""
+
+from pfsmtp.compose.service import MailService
+
+__all__ = ["MailService"]

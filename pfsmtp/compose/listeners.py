@@ -1,0 +1,77 @@
+"""The listening sockets of all generations: bound once, closed when nobody needs them any more.
+
+A socket that systemd passed is taken for the configured address it is bound to; one that no address
+names is listened on as well, with TLS from the first octet if its unit calls it `smtps`.
+"""
+
+from __future__ import annotations
+
+import socket
+from collections import Counter
+from collections.abc import Iterable
+from contextlib import suppress
+
+from pfsmtp.config import Address, Listen
+from pfsmtp.net.listener import Listener, adopt, bind
+from pfsmtp.process.systemd import InheritedDescriptor
+
+_SMTPS = "smtps"  # FileDescriptorName= of a unit's socket
+
+
+class Listeners:
+    """Gives each generation its listeners, and shares those that several have."""
+
+    def __init__(self, inherited: Iterable[InheritedDescriptor]) -> None:
+        self._inherited = {_bound_to(descriptor.fd): descriptor for descriptor in inherited}
+        self._open: dict[tuple[Address, bool], Listener] = {}
+        self._users: Counter[Listener] = Counter()
+
+    def take(self, listen: Listen) -> list[Listener]:
+        """The listeners of a configuration. Raises BindError, and has then bound nothing."""
+        wanted = [(address, False) for address in listen.smtp]
+        wanted += [(address, True) for address in listen.smtps]
+        named = {address for address, _ in wanted}
+        wanted += [
+            (address, descriptor.name == _SMTPS)
+            for address, descriptor in self._inherited.items()
+            if address not in named
+        ]
+        fresh: dict[tuple[Address, bool], Listener] = {}
+        try:
+            for key in wanted:
+                if key not in self._open:
+                    fresh[key] = self._listen(*key)
+        except Exception:
+            for listener in fresh.values():
+                listener.close()
+            raise
+        self._open |= fresh
+        taken = [self._open[key] for key in wanted]
+        self._users.update(taken)
+        return taken
+
+    def give_back(self, taken: Iterable[Listener]) -> None:
+        """A generation accepts no more: close what no other has taken."""
+        self._users.subtract(taken)
+        for key, listener in list(self._open.items()):
+            if self._users[listener] <= 0:
+                del self._users[listener]
+                del self._open[key]
+                listener.close()
+
+    def _listen(self, address: Address, implicit_tls: bool) -> Listener:
+        descriptor = self._inherited.get(address)
+        if descriptor is None:
+            return bind(address, implicit_tls=implicit_tls)
+        # A copy, so that it can be closed and taken again.
+        sock = socket.socket(fileno=socket.dup(descriptor.fd))
+        return adopt(sock, implicit_tls=implicit_tls)
+
+
+def _bound_to(fd: int) -> Address:
+    sock = socket.socket(fileno=fd)
+    try:
+        host, port = sock.getsockname()[:2]
+        return Address.parse(f"[{host}]:{port}" if ":" in host else f"{host}:{port}")
+    finally:
+        sock.detach()

@@ -1,0 +1,305 @@
+"""A server started as a user starts it: `pfsmtp -c FILE`, in directories of its own.
+
+    with Program.inbound(tmp_path) as server:
+        server.port …
+
+`Program` writes the configuration, waits until the server greets, and ends it by pid. What it has
+logged can be looked at as events; how it ended, too.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, Self
+
+PATIENCE = 20.0
+"""Seconds that a test waits for what is to come about."""
+
+ROOT = Path(__file__).parents[2]
+USERS = {
+    "alice": ["alice@example.org"],
+    "bob": ["bob@example.org", "robert@example.org"],
+    "postmaster": ["postmaster@example.org"],
+    "rest": ["@catch.example"],
+}
+
+Event = dict[str, Any]
+
+
+def eventually(holds: Callable[[], bool], *, within: float = PATIENCE, what: str = "") -> None:
+    """Look again and again until `holds`; fail if it does not in time."""
+    deadline = time.monotonic() + within
+    while not holds():
+        assert time.monotonic() < deadline, f"did not come about in time: {what}"
+        select.select([], [], [], 0.01)
+
+
+def free_port(host: str = "127.0.0.1") -> int:
+    """A port that nobody has now."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family) as sock:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        sock.bind((host, 0))
+        return int(sock.getsockname()[1])
+
+
+def toml(value: object) -> str:
+    """A value as TOML has it."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, int | float):
+        return str(value)
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(toml(item) for item in value)}]"
+    return json.dumps(str(value))
+
+
+def write_toml(path: Path, sections: dict[str, Any]) -> None:
+    """Write a configuration: top-level keys first, then a table for each dict."""
+    lines = [f"{key} = {toml(value)}" for key, value in sections.items() if _is_plain(value)]
+    for name, section in sections.items():
+        if not _is_plain(section):
+            lines.append(f"[{name}]")
+            lines += [f"{key} = {toml(value)}" for key, value in section.items()]
+    path.write_text("\n".join(lines) + "\n")
+
+
+def _is_plain(value: object) -> bool:
+    return not isinstance(value, dict)
+
+
+def merge(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
+    """`base` with the keys of `changes`, tables merged."""
+    merged = dict(base)
+    for key, value in changes.items():
+        known = merged.get(key)
+        merged[key] = merge(known, value) if isinstance(value, dict) and known else value
+    return merged
+
+
+class Program:
+    """One `pfsmtp` and its workers."""
+
+    def __init__(self, directory: Path, sections: dict[str, Any], *, port: int) -> None:
+        directory.mkdir(parents=True, exist_ok=True)
+        self.directory = directory
+        self.sections = sections
+        self.port = port
+        self.config = directory / "pfsmtp.toml"
+        self.log = directory / "log.json"
+        self.errors = directory / "stderr"
+        self._process: subprocess.Popen[bytes] | None = None
+        write_toml(self.config, sections)
+
+    @classmethod
+    def inbound(cls, directory: Path, **changes: Any) -> Self:
+        """An inbound server on 127.0.0.1 (`port`, and `smtps_port` for TLS) with some users."""
+        directory.mkdir(parents=True, exist_ok=True)
+        port, smtps = free_port(), free_port()
+        users = directory / "users"
+        users.write_text("".join(f"{login} : {', '.join(of)}\n" for login, of in USERS.items()))
+        sections = {
+            "role": "inbound",
+            "hostname": "mx.example.org",
+            "listen": {"smtp": [f"127.0.0.1:{port}"], "smtps": [f"127.0.0.1:{smtps}"]},
+            "tls": {"certificate": "tls/cert.pem", "key": "tls/key.pem"},
+            "workers": {"processes": 2},
+            "local": {"users": "users", "maildir": str(directory / "mail" / "{login}")},
+            "log": {"format": "json", "file": "log.json"},
+        }
+        server = cls(directory, merge(sections, changes), port=port)
+        server.smtps_port = smtps
+        return server
+
+    smtps_port: int = 0
+
+    # -- its life
+
+    def start(self, *, prefix: tuple[str, ...] = (), ready: bool = True) -> None:
+        """Start, and wait until it greets. `prefix` is a command to run it under."""
+        with self.errors.open("ab") as errors:
+            self._process = subprocess.Popen(
+                [*prefix, sys.executable, "-m", "pfsmtp", "-c", str(self.config)],
+                stdin=subprocess.DEVNULL,
+                stdout=errors,
+                stderr=errors,
+                cwd=self.directory,
+                env=os.environ | {"PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "error"},
+            )
+        if ready:
+            eventually(self._greets, what=self.errors.read_text())
+
+    def _greets(self) -> bool:
+        assert self._process is not None
+        assert self._process.poll() is None, self.errors.read_text() + self.log_text()
+        try:
+            with socket.create_connection(("127.0.0.1", self.port), timeout=PATIENCE) as sock:
+                return sock.recv(4) == b"220 "
+        except OSError:
+            return False
+
+    @property
+    def pid(self) -> int:
+        """The master's."""
+        assert self._process is not None
+        return self._process.pid
+
+    def workers(self) -> list[int]:
+        """Pids of all its worker processes."""
+        path = Path(f"/proc/{self.pid}/task/{self.pid}/children")
+        return [int(pid) for pid in path.read_text().split()]
+
+    def signal(self, number: int) -> None:
+        os.kill(self.pid, number)
+
+    def wait(self) -> int:
+        """Wait for its end, and return its exit status."""
+        assert self._process is not None
+        return self._process.wait(PATIENCE)
+
+    def stop(self) -> int:
+        """TERM, and its exit status; 0 again if it has ended already."""
+        if self._process is None:
+            return 0
+        if self._process.poll() is None:
+            self.signal(signal.SIGTERM)
+        status = self.wait()
+        self._process = None
+        return status
+
+    def kill(self) -> None:
+        """SIGKILL to the master and all workers."""
+        pids = [self.pid, *self.workers()]
+        for pid in pids:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        self.wait()
+        eventually(lambda: not any(_runs(pid) for pid in pids))
+        self._process = None
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if self._process is not None and self._process.poll() is None:
+            self.signal(signal.SIGTERM if kind is None else signal.SIGQUIT)
+            try:
+                self._process.wait(PATIENCE)
+            except subprocess.TimeoutExpired:
+                self.kill()
+                raise
+
+    # -- what it does
+
+    def reconfigure(self, **changes: Any) -> None:
+        """Write the configuration anew; a HUP is left to the caller."""
+        self.sections = merge(self.sections, changes)
+        write_toml(self.config, self.sections)
+
+    def log_text(self) -> str:
+        return self.log.read_text() if self.log.exists() else ""
+
+    def events(self, name: str | None = None) -> list[Event]:
+        """What has been logged, or the events of this name."""
+        found = [json.loads(line) for line in self.log_text().splitlines()]
+        return [event for event in found if name is None or event["event"] == name]
+
+    def await_event(self, name: str, *, count: int = 1) -> list[Event]:
+        """Wait until there are `count` events of this name."""
+        eventually(lambda: len(self.events(name)) >= count, what=f"{name} in {self.log_text()}")
+        return self.events(name)
+
+    def maildir(self, login: str) -> Path:
+        return self.directory / "mail" / login
+
+    def stored(self, login: str) -> list[bytes]:
+        """What is in `new/`, the oldest first."""
+        new = self.maildir(login) / "new"
+        paths = sorted(new.iterdir(), key=lambda path: path.name) if new.exists() else []
+        return [path.read_bytes() for path in paths]
+
+    def leftovers(self) -> list[Path]:
+        """What is in any `tmp/`."""
+        return list((self.directory / "mail").glob("*/tmp/*"))
+
+
+def _runs(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
+class Talk:
+    """A client that says exactly what it is told to, on a socket."""
+
+    def __init__(self, port: int, host: str = "127.0.0.1") -> None:
+        self.socket = socket.create_connection((host, port), timeout=PATIENCE)
+        self._input = self.socket.makefile("rb")
+
+    def hear(self) -> str:
+        """The next reply, all its lines; "" when the server has closed."""
+        reply = ""
+        while line := self._input.readline().decode("utf-8", "replace"):
+            reply += line
+            if line[3:4] != "-":
+                break
+        return reply
+
+    def say(self, line: str | bytes) -> str:
+        """Send a line, and return the reply."""
+        octets = line.encode() if isinstance(line, str) else line
+        self.socket.sendall(octets + b"\r\n")
+        return self.hear()
+
+    def send(self, octets: bytes) -> None:
+        self.socket.sendall(octets)
+
+    def closed(self) -> bool:
+        """Wait for the server to close; False if it says something instead."""
+        try:
+            return self._input.read(1) == b""
+        except ConnectionResetError:
+            return True
+
+    def begin(self, *recipients: str) -> None:
+        """From the greeting to the 354."""
+        assert self.hear().startswith("220")
+        assert self.say("EHLO client.example.net").startswith("250")
+        self.envelope(*recipients)
+
+    def envelope(self, *recipients: str) -> None:
+        """MAIL, RCPT and DATA."""
+        assert self.say("MAIL FROM:<sender@example.net>").startswith("250")
+        for recipient in recipients or ("alice@example.org",):
+            assert self.say(f"RCPT TO:<{recipient}>").startswith("250")
+        assert self.say("DATA").startswith("354")
+
+    def close(self) -> None:
+        self._input.close()
+        self.socket.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def parallel(*calls: Callable[[], object]) -> Iterator[object]:
+    """Run calls in threads at the same time, and yield their results in order."""
+    from concurrent.futures import ThreadPoolExecutor
+
+    with ThreadPoolExecutor(len(calls)) as pool:
+        yield from [future.result() for future in [pool.submit(call) for call in calls]]
