@@ -24,6 +24,7 @@ import dns.flags
 import dns.message
 import dns.query
 import dns.rcode
+import dns.rdatatype
 import dns.rrset
 import pytest
 
@@ -154,8 +155,9 @@ class NameServer:
 
 
 Transport = Literal["udp", "tcp"]
-Script = Callable[[dns.message.Message, Transport], dns.message.Message | bytes | None]
-"""What to answer to a query; octets go out as they are, None is silence."""
+Answers = dns.message.Message | bytes | None | list[dns.message.Message]
+Script = Callable[[dns.message.Message, Transport], Answers]
+"""What to answer to a query: octets go out as they are, a list one after the other, None not."""
 
 
 class ScriptedServer:
@@ -189,7 +191,6 @@ class ScriptedServer:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self._closing = True
         with socket.socket(self._udp.family, socket.SOCK_DGRAM) as waker:
             waker.sendto(b"", self._udp.getsockname()[:2])
         self._tcp.shutdown(socket.SHUT_RDWR)
@@ -203,8 +204,7 @@ class ScriptedServer:
             wire, client = self._udp.recvfrom(65535)
             if not wire:
                 return
-            answer = self._answer(wire, "udp")
-            if answer is not None:
+            for answer in self._answers(wire, "udp"):
                 self._udp.sendto(answer, client)
 
     def _serve_tcp(self) -> None:
@@ -216,17 +216,23 @@ class ScriptedServer:
             with connection, connection.makefile("rb") as stream:
                 head = stream.read(2)
                 if len(head) == 2:
-                    answer = self._answer(stream.read(struct.unpack("!H", head)[0]), "tcp")
-                    if answer is not None:
+                    for answer in self._answers(stream.read(*struct.unpack("!H", head)), "tcp"):
                         connection.sendall(struct.pack("!H", len(answer)) + answer)
 
-    def _answer(self, wire: bytes, transport: Transport) -> bytes | None:
+    def _answers(self, wire: bytes, transport: Transport) -> list[bytes]:
         query = dns.message.from_wire(wire)
-        name = query.question[0].name.to_text(omit_final_dot=True)
-        rdtype = query.question[0].rdtype.name
-        self.asked.append((name, rdtype, transport))
-        answer = self._script(query, transport)
-        return answer.to_wire(max_size=65535) if isinstance(answer, dns.message.Message) else answer
+        question = query.question[0]
+        name = question.name.to_text(omit_final_dot=True)
+        self.asked.append((name, dns.rdatatype.to_text(question.rdtype), transport))
+        match self._script(query, transport):
+            case None:
+                return []
+            case bytes() as octets:
+                return [octets]
+            case list() as messages:
+                return [message.to_wire(max_size=65535) for message in messages]
+            case message:
+                return [message.to_wire(max_size=65535)]
 
 
 def reply_to(query: dns.message.Message, *records: str, aa: bool = True) -> dns.message.Message:

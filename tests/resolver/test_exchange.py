@@ -114,6 +114,18 @@ def test_next_server_answers_in_place_of_a_broken_one(script: Script) -> None:
         assert ask(broken.address, server.address).answer
 
 
+@pytest.mark.parametrize("guess", [other_id, other_question])
+def test_rfc5452_4_guess_at_an_answer_does_not_stop_the_right_one(
+    guess: Callable[[dns.message.Message, Transport], dns.message.Message],
+) -> None:
+    def script(query: dns.message.Message, transport: Transport) -> list[dns.message.Message]:
+        return [guess(query, transport), good(query, transport)]
+
+    with ScriptedServer(script) as server:
+        assert ask(server.address).answer[0].name == QUESTION.name
+    assert len(server.asked) == 1
+
+
 @pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
 def test_server_is_asked_over_both_families(host: str) -> None:
     with ScriptedServer(good, host) as server:
