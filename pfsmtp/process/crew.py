@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 import os
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from enum import Enum, auto
 
@@ -99,12 +99,13 @@ class Crew:
     begun: float
     phase: Phase = Phase.BOOTING
     failure: str = ""  # why this generation cannot boot
+    roles: Sequence[Role] = ()
     seats: list[Seat] = field(default_factory=list)
     members: dict[int, Member] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        roles = self.generation.roles
-        self.seats = [Seat(role, index) for role in roles for index in range(role.count)]
+        self.roles = tuple(self.generation.roles)
+        self.seats = [Seat(role, index) for role in self.roles for index in range(role.count)]
 
     def reporting(self) -> Iterator[Member]:
         """The workers that have not yet said whether they could start."""
@@ -189,6 +190,10 @@ class Crew:
             self.seats.clear()
             self.signal(signal.SIGTERM)
         self.hurry(now + within)
+        for member in self.members.values():
+            if not member.ready:
+                # It has begun nothing, and may hang where it cannot hear us.
+                member.kill_at = min(member.kill_at, now + self.timing.quit)
 
     def hurry(self, at: float) -> None:
         """Let nobody go on for longer than until `at`."""
@@ -201,14 +206,14 @@ class Crew:
 
     def add_seat(self) -> int:
         """Make room for one worker more of the first role; return how many there are now."""
-        role = self.generation.roles[0]
+        role = self.roles[0]
         index = self._seats_of(role)
         self.seats.append(Seat(role, index))
         return index + 1
 
     def remove_seat(self, now: float) -> int:
         """Let one worker of the first role go, but not the last; return how many there are now."""
-        role = self.generation.roles[0]
+        role = self.roles[0]
         count = self._seats_of(role)
         if count < 2:
             return count

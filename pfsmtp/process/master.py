@@ -220,10 +220,10 @@ class Master:
         before, self._current = self._current, crew
         crew.phase = Phase.SERVING
         took = round(now - crew.begun, 3)
+        self._show(f"generation {crew.number}")
         self._log.event(
             "generation-ready", generation=crew.number, workers=len(crew.seats), seconds=took
         )
-        self._show(f"generation {crew.number}")
         self._notifier.ready(f"generation {crew.number}")
         if before is not None:
             self._drain(before, now, within=self._timing.retire)
