@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 
 from pfsmtp.config import Inbound, Outbound, load
+from pfsmtp.policy.users import UserMap
+from pfsmtp.smtp.address import Mailbox
 
 ROOT = Path(__file__).parents[2]
 CONF = ROOT / "conf"
@@ -37,6 +39,32 @@ def test_outbound_keeps_everything_under_var() -> None:
     assert isinstance(config, Outbound)
     assert config.queue.directory == ROOT / "var/queue"
     assert config.log.file is None
+
+
+@pytest.mark.parametrize(
+    ("local_part", "domain", "login"),
+    [
+        ("alice", "example.org", "alice"),
+        ("Alice.Liddell", "example.org", "alice"),
+        ("alice+anything", "example.org", "alice"),
+        ("bob", "EXAMPLE.ORG", "bob"),
+        ("postmaster", "example.org", "alice"),
+        ("postmaster", "", "alice"),
+        ("carol", "example.org", None),
+        ("bob", "example.net", None),
+    ],
+)
+def test_the_shipped_users_are_who_the_file_says(
+    local_part: str, domain: str, login: str | None
+) -> None:
+    assert UserMap.load(CONF / "users").login(Mailbox(local_part, domain)) == login
+
+
+def test_the_shipped_catch_all_works_once_it_is_no_comment(tmp_path: Path) -> None:
+    path = tmp_path / "users"
+    text = (CONF / "users").read_text(encoding="utf-8")
+    path.write_text(text.replace("# bob :", "bob :"), encoding="utf-8")
+    assert UserMap.load(path).login(Mailbox("anybody", "example.net")) == "bob"
 
 
 def test_both_run_side_by_side_as_any_user() -> None:
