@@ -10,15 +10,13 @@
 | `lookup` | one name and type: CNAMEs followed, TTL found |
 | `exchange` | one question to the name servers: UDP, TCP, EDNS, one server after the other |
 | `servers` | which name servers to ask |
-| `names` | A-labels and address literals |
 
 Only the deliverer needs this room: importing it brings in dnspython, which takes 35 ms.
 """
 
 from pfsmtp.resolver.hosts import Destination
-from pfsmtp.resolver.names import a_labels
 from pfsmtp.resolver.ourselves import Ourselves
 from pfsmtp.resolver.route import Resolver, Route
 from pfsmtp.resolver.servers import NameServer
 
-__all__ = ["Destination", "NameServer", "Ourselves", "Resolver", "Route", "a_labels"]
+__all__ = ["Destination", "NameServer", "Ourselves", "Resolver", "Route"]

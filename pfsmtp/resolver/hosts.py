@@ -20,7 +20,7 @@ from dns.rdtypes.IN.AAAA import AAAA
 
 from pfsmtp.resolver.exchange import Question
 from pfsmtp.resolver.lookup import Answer, Outcome
-from pfsmtp.resolver.names import Address, parse_address
+from pfsmtp.smtp.domain import Address, parse_address
 
 
 class Finder(Protocol):

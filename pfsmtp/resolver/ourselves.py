@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from ipaddress import IPv4Network
 
-from pfsmtp.resolver.names import Address, a_labels, parse_address
+from pfsmtp.smtp.domain import Address, a_labels, parse_address
 
 _THIS_HOST = IPv4Network("0.0.0.0/8")  # RFC 1122 §3.2.1.3; a connection to it goes to loopback
 

@@ -24,9 +24,9 @@ from pfsmtp.resolver.exchange import Exchange, Question
 from pfsmtp.resolver.exchangers import Exchangers, exchangers_of, look_up_failure, loop_failure
 from pfsmtp.resolver.hosts import Destination, Finder, Host, alternate, find_host
 from pfsmtp.resolver.lookup import Lookup
-from pfsmtp.resolver.names import a_labels, literal_address
 from pfsmtp.resolver.ourselves import Ourselves
 from pfsmtp.resolver.servers import NameServer, SystemServers, fixed
+from pfsmtp.smtp.domain import a_labels, literal_address
 from pfsmtp.smtp.errors import PermanentFailure, TransientFailure
 
 _MAX_ADDRESSES = 5  # in one attempt

@@ -11,7 +11,7 @@ import dns.rdatatype
 from pfsmtp.resolver.exchange import Question
 from pfsmtp.resolver.hosts import Destination, Host, alternate, find_host
 from pfsmtp.resolver.lookup import Answer, Outcome
-from pfsmtp.resolver.names import Address, parse_address
+from pfsmtp.smtp.domain import Address, parse_address
 
 
 def addresses(*texts: str) -> tuple[Address, ...]:

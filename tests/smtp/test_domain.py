@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pfsmtp.resolver.names import a_labels, literal_address
+from pfsmtp.smtp.domain import a_labels, literal_address
 
 
 @pytest.mark.parametrize(
