@@ -1,0 +1,44 @@
+"""Small file systems of their own, to be filled, set read-only, or put where they do not belong."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from tests import needs
+
+
+@contextmanager
+def tmpfs(where: Path, options: str = "size=1m") -> Iterator[Path]:
+    """A tmpfs mounted on `where`, which is made when missing."""
+    needs.root()
+    where.mkdir(exist_ok=True)
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", options, "tmpfs", where], capture_output=True, text=True
+    )
+    if mounted.returncode:
+        needs.lacking(f"cannot mount a tmpfs: {mounted.stderr.strip()}")
+    try:
+        yield where
+    finally:
+        subprocess.run(["umount", "--lazy", where], check=True)
+
+
+def remount(where: Path, options: str) -> None:
+    """Change what a mounted file system lets be done."""
+    subprocess.run(["mount", "-o", f"remount,{options}", where], check=True)
+
+
+def fill(where: Path, spare: int = 0) -> Path:
+    """Write until the disk is full, then give `spare` octets back; returns the file in the way."""
+    filler = where / "filler"
+    with filler.open("wb", buffering=0) as file:
+        try:
+            while True:
+                file.write(bytes(4096))
+        except OSError:
+            size = file.tell()
+        file.truncate(max(0, size - spare))
+    return filler

@@ -1,0 +1,657 @@
+"""Durable files: what is on disk when, in which order, and what is left when the system says no."""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+import resource
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from pfsmtp import durable
+from pfsmtp.durable import Directory, File, Filesystem
+from tests import disks, needs
+from tests.syscalls import HOLD, Border, Call, Hold, failing, on, until
+
+FILES = ("openat", "writev", "fsync", "syncfs", "renameat2", "linkat", "unlinkat")
+HOUR = 3600.0
+
+
+class Box:
+    """Directories `tmp` and `new`, and what is in them."""
+
+    def __init__(self, path: Path, filesystem: Filesystem | None = None) -> None:
+        self.path = path
+        for name in ("tmp", "new"):
+            (path / name).mkdir(parents=True, exist_ok=True)
+        self.tmp = Directory(path / "tmp", filesystem=filesystem)
+        self.new = Directory(path / "new", filesystem=filesystem)
+
+    def shown(self) -> dict[str, bytes]:
+        return {file.name: file.read_bytes() for file in (self.path / "new").iterdir()}
+
+    def staged(self) -> list[str]:
+        return sorted(os.listdir(self.path / "tmp"))
+
+    def deliver(self, name: str = "a", octets: bytes = b"message") -> None:
+        durable.deliver(self.tmp, name, [octets], self.new)
+
+
+@pytest.fixture
+def box(tmp_path: Path) -> Box:
+    return Box(tmp_path)
+
+
+@pytest.fixture
+def boxes(tmp_path: Path) -> list[Box]:
+    return [Box(tmp_path / str(i)) for i in range(3)]
+
+
+def to_all(boxes: list[Box]) -> Callable[[], None]:
+    return lambda: durable.deliver_all([(box.tmp, "a", [b"message"], box.new) for box in boxes])
+
+
+# Contents
+
+
+def test_delivered_file_is_whole_private_and_no_longer_in_tmp(box: Box) -> None:
+    durable.deliver(box.tmp, "a", [b"one ", b"", b"two"], box.new)
+    assert box.shown() == {"a": b"one two"}
+    assert box.staged() == []
+    assert (box.path / "new/a").stat().st_mode & 0o7777 == 0o600
+
+
+def test_more_parts_than_one_call_takes_are_all_written_in_order(box: Box) -> None:
+    parts = [str(i).encode() + b"," for i in range(5000)]
+    durable.deliver(box.tmp, "a", parts, box.new)
+    assert box.shown() == {"a": b"".join(parts)}
+
+
+def test_file_without_octets_is_made(box: Box) -> None:
+    durable.store(box.tmp, "a", [])
+    durable.store(box.tmp, "b", [b"", b""])
+    assert box.staged() == ["a", "b"]
+
+
+@pytest.mark.parametrize("name", ["", ".", "..", "a/b", "/a", "a\0b", "\ud800"])
+def test_name_that_is_a_path_or_none_is_refused(box: Box, name: str) -> None:
+    for attempt in (
+        lambda: box.deliver(name),
+        lambda: durable.store(box.tmp, name, []),
+        lambda: durable.move(box.tmp, name, box.new, "a"),
+        lambda: durable.move(box.tmp, "a", box.new, name),
+        lambda: durable.remove(box.tmp, name),
+        lambda: File(box.tmp, name),
+    ):
+        with pytest.raises(ValueError, match=r"name|surrogates"):
+            attempt()
+
+
+def test_parts_that_are_no_bytes_are_refused_before_anything_is_made(box: Box) -> None:
+    with pytest.raises(TypeError, match="bytearray"):
+        durable.deliver(box.tmp, "a", [bytearray(b"x")], box.new)  # type: ignore[list-item]
+    assert box.staged() == []
+
+
+# Nothing is ever replaced
+
+
+def test_name_taken_in_tmp_is_an_error_and_leaves_the_other_file(box: Box) -> None:
+    (box.path / "tmp/a").write_bytes(b"another's")
+    with pytest.raises(FileExistsError):
+        box.deliver()
+    assert (box.path / "tmp/a").read_bytes() == b"another's"
+    assert box.shown() == {}
+
+
+def test_name_taken_in_new_is_an_error_and_leaves_the_other_file(box: Box) -> None:
+    (box.path / "new/a").write_bytes(b"another's")
+    with pytest.raises(FileExistsError):
+        box.deliver()
+    assert box.shown() == {"a": b"another's"}
+    assert box.staged() == []
+
+
+def test_symbolic_link_in_place_of_the_file_is_not_followed(box: Box, tmp_path: Path) -> None:
+    (box.path / "tmp/a").symlink_to(tmp_path / "outside")
+    with pytest.raises(FileExistsError):
+        box.deliver()
+    assert not (tmp_path / "outside").exists()
+
+
+def test_move_never_replaces(box: Box) -> None:
+    durable.store(box.tmp, "a", [b"1"])
+    durable.store(box.new, "b", [b"2"])
+    with pytest.raises(FileExistsError):
+        durable.move(box.tmp, "a", box.new, "b")
+    durable.move(box.tmp, "a", box.new, "c")
+    assert box.shown() == {"b": b"2", "c": b"1"}
+
+
+@pytest.mark.parametrize("error", [errno.EINVAL, errno.ENOSYS])
+def test_file_system_without_the_flag_gets_link_and_unlink(box: Box, error: int) -> None:
+    border = Border(FILES, failing("renameat2", error))
+    border.run(box.deliver)
+    assert [call.name for call in border.calls[-3:]] == ["linkat", "unlinkat", "fsync"]
+    assert box.shown() == {"a": b"message"}
+    assert box.staged() == []
+    with pytest.raises(FileExistsError):
+        Border(FILES, failing("renameat2", error)).run(lambda: box.deliver(octets=b"2"))
+    assert box.shown() == {"a": b"message"}
+
+
+def test_link_without_unlink_is_taken_back(box: Box) -> None:
+    def judge(call: Call) -> int | None:
+        if call.name == "unlinkat" and call.args[0] == box.tmp.fd:
+            return errno.EIO
+        return errno.EINVAL if call.name == "renameat2" else None
+
+    with pytest.raises(OSError, match="rename"):
+        Border(FILES, judge).run(box.deliver)
+    assert box.shown() == {}
+
+
+def test_remove_does_not_mind_what_is_not_there(box: Box) -> None:
+    durable.store(box.tmp, "a", [])
+    durable.remove(box.tmp, "a")
+    durable.remove(box.tmp, "a")
+    assert box.staged() == []
+
+
+# Order
+
+
+def test_file_is_synced_before_it_is_renamed_and_its_entry_after(box: Box) -> None:
+    border = Border(FILES)
+    border.run(box.deliver)
+    assert [call.name for call in border.calls] == [
+        "openat",
+        "writev",
+        "fsync",
+        "renameat2",
+        "fsync",
+    ]
+    opened, written, synced, renamed, entry = border.calls
+    assert opened.args[0] == renamed.args[0] == box.tmp.fd
+    assert written.args[0] == synced.args[0] != entry.args[0]
+    assert renamed.args[2] == entry.args[0] == box.new.fd
+
+
+def test_all_files_are_synced_before_the_first_rename_and_all_renamed_before_the_first_entry(
+    boxes: list[Box],
+) -> None:
+    border = Border(("fsync", "renameat2"))
+    border.run(to_all(boxes))
+    assert [call.name for call in border.calls] == ["fsync"] * 3 + ["renameat2"] * 3 + ["fsync"] * 3
+    assert [call.args[0] for call in border.calls[-3:]] == [box.new.fd for box in boxes]
+
+
+def test_directory_of_several_files_is_synced_once(box: Box) -> None:
+    border = Border(("fsync", "renameat2"))
+    border.run(
+        lambda: durable.deliver_all([(box.tmp, name, [b"x"], box.new) for name in ("a", "b", "c")])
+    )
+    assert [call.args[0] for call in border.calls].count(box.new.fd) == 1
+    assert sorted(box.shown()) == ["a", "b", "c"]
+
+
+def test_hundreds_of_files_need_few_descriptors(box: Box) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (len(os.listdir("/proc/self/fd")) + 50, hard))
+    try:
+        durable.deliver_all([(box.tmp, f"{i}", [b"x"], box.new) for i in range(300)])
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert len(box.shown()) == 300
+
+
+def test_strace_sees_exactly_the_six_system_calls_of_a_delivery(tmp_path: Path) -> None:
+    script = """if True:
+        import sys
+        from pfsmtp import durable
+        tmp, new = durable.Directory(sys.argv[1]), durable.Directory(sys.argv[2])
+        durable.deliver(tmp, "warm", [b"x"], new)
+        durable.deliver(tmp, "watched", [b"header", b"body"], new)
+        durable.remove(new, "ends")
+        """
+    box = Box(tmp_path / "box")
+    trace = tmp_path / "trace"
+    command = [needs.tool("strace"), "-y", "-o", str(trace), sys.executable, "-c", script]
+    subprocess.run([*command, box.path / "tmp", box.path / "new"], check=True)
+    text = trace.read_text()
+    watched = text[text.index('"watched"') - 200 : text.index('"ends"')].splitlines()
+    start = next(i for i, line in enumerate(watched) if '"watched"' in line)
+    calls = [line for line in watched[start:-1] if line]
+    assert [re.match(r"\w+", call)[0] for call in calls] == [  # type: ignore[index]
+        "openat",
+        "writev",
+        "fsync",
+        "close",
+        "renameat2",
+        "fsync",
+    ]
+    opened, written, synced, closed, renamed, entry = calls
+    assert "O_CREAT|O_EXCL|O_NOFOLLOW|O_CLOEXEC, 0600" in opened
+    assert all("/tmp/watched>" in call for call in (written, synced, closed))
+    assert "RENAME_NOREPLACE" in renamed
+    assert "/box/new>" in entry
+
+
+# Failures: nothing is left
+
+
+EVERY_ERROR = [
+    errno.ENOSPC,
+    errno.EDQUOT,
+    errno.EFBIG,
+    errno.EROFS,
+    errno.EIO,
+    errno.EMFILE,
+    errno.ENFILE,
+    errno.ENOMEM,
+]
+
+
+@pytest.mark.parametrize("error", EVERY_ERROR, ids=errno.errorcode.get)
+@pytest.mark.parametrize("name", ["openat", "writev", "fsync", "renameat2"])
+def test_failing_call_is_named_and_leaves_nothing(box: Box, name: str, error: int) -> None:
+    border = Border(FILES, failing(name, error))
+    with pytest.raises(OSError, match=r"open|write|fsync|rename") as raised:
+        border.run(box.deliver)
+    assert raised.value.errno == error
+    assert box.shown() == {}
+    assert box.staged() == []
+    assert len(border.made(name)) == 1  # never tried again
+
+
+def test_failing_sync_of_the_directory_takes_the_file_back(box: Box) -> None:
+    border = Border(FILES, failing("fsync", errno.EIO, on(box.new.fd)))
+    with pytest.raises(OSError, match="sync") as raised:
+        border.run(box.deliver)
+    assert raised.value.errno == errno.EIO
+    assert box.shown() == {}
+    assert box.staged() == []
+
+
+@pytest.mark.parametrize("name", ["openat", "writev", "fsync", "renameat2"])
+@pytest.mark.parametrize("at", [0, 1, 2])
+def test_failure_for_one_of_several_leaves_none(boxes: list[Box], name: str, at: int) -> None:
+    seen: list[Call] = []
+
+    def judge(call: Call) -> int | None:
+        if call.name != name or (name == "openat" and not call.makes_file):
+            return None
+        seen.append(call)
+        return errno.ENOSPC if len(seen) == at + 1 else None
+
+    with pytest.raises(OSError, match="No space"):
+        Border(FILES, judge).run(to_all(boxes))
+    assert [box.shown() for box in boxes] == [{}] * 3
+    assert [box.staged() for box in boxes] == [[]] * 3
+
+
+def test_what_was_renamed_before_a_failure_is_unlinked_and_that_is_synced(boxes: list[Box]) -> None:
+    last = boxes[-1]
+    border = Border(
+        FILES, failing("renameat2", errno.EIO, lambda call: call.args[0] == last.tmp.fd)
+    )
+    with pytest.raises(OSError, match="rename"):
+        border.run(to_all(boxes))
+    undone = border.calls[border.calls.index(border.made("renameat2")[-1]) + 1 :]
+    assert [(call.name, call.args[0]) for call in undone] == [
+        ("unlinkat", boxes[0].new.fd),
+        ("unlinkat", boxes[1].new.fd),
+        ("unlinkat", last.tmp.fd),
+        ("fsync", boxes[0].new.fd),
+        ("fsync", boxes[1].new.fd),
+    ]
+
+
+def test_interrupted_calls_are_made_again(box: Box) -> None:
+    seen: set[str] = set()
+
+    def judge(call: Call) -> int | None:
+        first = call.name in ("openat", "writev") and call.name not in seen
+        seen.add(call.name)
+        return errno.EINTR if first else None
+
+    Border(FILES, judge).run(box.deliver)
+    assert box.shown() == {"a": b"message"}
+
+
+def test_write_that_the_system_cuts_short_is_continued_until_it_fails(box: Box) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (6000, hard))
+    try:
+        durable.deliver(box.tmp, "fits", [b"x" * 3000, b"y" * 3000], box.new)
+        with pytest.raises(OSError, match="write") as raised:
+            durable.deliver(box.tmp, "a", [b"x" * 5000, b"y" * 5000], box.new)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert raised.value.errno == errno.EFBIG
+    assert list(box.shown()) == ["fits"]
+    assert box.staged() == []
+
+
+def test_full_disk_leaves_nothing_and_takes_mail_again_once_there_is_room(tmp_path: Path) -> None:
+    with disks.tmpfs(tmp_path / "disk") as disk:
+        box = Box(disk)
+        filler = disks.fill(disk, spare=8192)
+        with pytest.raises(OSError, match="No space") as raised:
+            box.deliver(octets=bytes(100_000))
+        assert raised.value.errno == errno.ENOSPC
+        assert (box.shown(), box.staged()) == ({}, [])
+        filler.unlink()
+        box.deliver(octets=bytes(100_000))
+        assert list(box.shown()) == ["a"]
+        del box
+
+
+# Large files
+
+
+def test_file_grows_and_is_published(box: Box) -> None:
+    file = File(box.tmp, "a")
+    file.write([b"one ", b"two "])
+    file.write([b"three"])
+    assert file.size == 13
+    file.sync()
+    durable.publish([(box.tmp, "a", box.new)])
+    assert box.shown() == {"a": b"one two three"}
+    assert box.staged() == []
+
+
+@pytest.mark.parametrize("error", [None, errno.EXDEV, errno.EOPNOTSUPP, errno.ENOSYS])
+def test_copy_has_a_head_of_its_own_and_the_same_body(box: Box, error: int | None) -> None:
+    body = os.urandom(300_000)
+    file = File(box.tmp, "a")
+    file.write([b"To: alice\n", body])
+
+    def judge(call: Call) -> int | None:
+        return error if call.name == "copy_file_range" else None
+
+    border = Border(("copy_file_range", "sendfile", "fsync"), judge)
+    border.run(lambda: file.copy(box.new, "b", [b"To: ", b"bob\n"], len(b"To: alice\n")))
+    assert box.shown() == {"b": b"To: bob\n" + body}
+    assert bool(border.made("sendfile")) == (error is not None)
+    assert border.calls[-1].name == "fsync"
+
+
+def test_copy_is_had_of_a_file_whose_name_is_gone(box: Box) -> None:
+    file = File(box.tmp, "a")
+    file.write([b"body"])
+    durable.remove(box.tmp, "a")
+    file.copy(box.new, "b", [], 0)
+    assert box.shown() == {"b": b"body"}
+
+
+def test_copy_that_fails_leaves_nothing(box: Box) -> None:
+    file = File(box.tmp, "a")
+    file.write([b"body"])
+    border = Border((*FILES, "copy_file_range"), failing("copy_file_range", errno.ENOSPC))
+    with pytest.raises(OSError, match="No space"):
+        border.run(lambda: file.copy(box.new, "b", [], 0))
+    assert box.shown() == {}
+
+
+def test_publish_is_for_all_or_none(boxes: list[Box]) -> None:
+    for box in boxes:
+        durable.store(box.tmp, "a", [b"message"])
+    (boxes[2].path / "new/a").write_bytes(b"another's")
+    with pytest.raises(FileExistsError):
+        durable.publish([(box.tmp, "a", box.new) for box in boxes])
+    assert [box.shown() for box in boxes] == [{}, {}, {"a": b"another's"}]
+    assert [box.staged() for box in boxes] == [[]] * 3
+
+
+def test_closed_file_takes_nothing_more(box: Box) -> None:
+    file = File(box.tmp, "a")
+    file.close()
+    file.close()
+    with pytest.raises(OSError, match="write"):
+        file.write([b"x"])
+
+
+# Group commit
+
+
+class Syncs:
+    """Threads that sync the same thing under a border that holds each sync."""
+
+    def __init__(self, target: Directory) -> None:
+        self.target = target
+        self.failures: list[OSError] = []
+        self.ended: list[str] = []
+        self.begin = dict.fromkeys("abcd", False)
+        self.border = Border(("fsync", "syncfs"), self._judge)
+        self._end = self.border.start(self._threads)
+
+    def _judge(self, call: Call) -> Hold:
+        return HOLD
+
+    def _threads(self) -> None:
+        threads = [threading.Thread(target=self._sync, args=(name,)) for name in self.begin]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+
+    def _sync(self, name: str) -> None:
+        until(lambda: self.begin[name], f"{name} may begin")
+        try:
+            self.target.sync()
+        except OSError as failure:
+            self.failures.append(failure)
+        self.ended.append(name)
+
+    def first_in_sync(self) -> Call:
+        """Thread `a` syncs, and the others wait; returns its call, which is held."""
+        self.begin["a"] = True
+        until(lambda: len(self.border.held) == 1, "the first sync")
+        self.begin.update(b=True, c=True, d=True)
+        until(lambda: self.target.waiting == 3, "three that wait")
+        return self.border.held[0]
+
+    def end(self) -> None:
+        self._end()
+
+
+@pytest.fixture(params=["files", "filesystem"])
+def synced(request: pytest.FixtureRequest, tmp_path: Path) -> Directory:
+    if request.param == "files":
+        return Directory(tmp_path)
+    return Directory(tmp_path, filesystem=Filesystem(Directory(tmp_path)))
+
+
+def test_sync_that_began_before_serves_nobody_who_came_after(synced: Directory) -> None:
+    syncs = Syncs(synced)
+    first = syncs.first_in_sync()
+    syncs.border.let_go(first)
+    until(lambda: len(syncs.border.held) == 1, "a second sync")
+    until(lambda: syncs.ended == ["a"], "the end of the first")
+    assert synced.waiting == 0  # all three are in the second
+    syncs.border.let_go(syncs.border.held[0])
+    syncs.end()
+    assert sorted(syncs.ended) == ["a", "b", "c", "d"]
+    assert len(syncs.border.calls) == 2
+    assert not syncs.failures
+
+
+def test_failed_sync_is_told_to_all_who_have_made_entries_and_to_all_who_come(
+    synced: Directory,
+) -> None:
+    syncs = Syncs(synced)
+    syncs.border.let_go(syncs.first_in_sync(), errno.EIO)
+    syncs.end()
+    assert [failure.errno for failure in syncs.failures] == [errno.EIO] * 4
+    assert len(syncs.border.calls) == 1
+    assert synced.failed
+    with pytest.raises(OSError, match="sync"):
+        synced.sync()
+
+
+def test_directory_opened_anew_after_a_failed_sync_is_good_again(box: Box) -> None:
+    with pytest.raises(OSError, match="sync"):
+        Border(FILES, failing("fsync", errno.EIO, on(box.new.fd))).run(box.deliver)
+    with pytest.raises(OSError, match="sync"):
+        box.deliver("b")
+    again = Box(box.path)
+    again.deliver("c")
+    assert list(again.shown()) == ["c"]
+
+
+def test_directory_dropped_while_a_thread_syncs_stays_open_until_it_is_done(tmp_path: Path) -> None:
+    kept = {"directory": Directory(tmp_path)}
+    fd = kept["directory"].fd
+    border = Border(("fsync",), lambda call: HOLD)
+    end = border.start(lambda: kept.pop("directory").sync())
+    until(lambda: len(border.held) == 1, "a sync")
+    assert os.path.samefile(f"/proc/self/fd/{fd}", tmp_path)
+    border.let_go(border.held[0])
+    end()
+    assert not os.path.exists(f"/proc/self/fd/{fd}")
+
+
+def test_threads_that_deliver_at_once_each_find_their_file_there(box: Box) -> None:
+    def deliver(i: int) -> bool:
+        box.deliver(f"m{i}", b"%d" % i)
+        return (box.path / f"new/m{i}").read_bytes() == b"%d" % i
+
+    with ThreadPoolExecutor(16) as threads:
+        assert all(threads.map(deliver, range(200)))
+    assert box.staged() == []
+
+
+# A file system synced as a whole
+
+
+@pytest.fixture
+def whole(tmp_path: Path) -> Box:
+    tmp_path.joinpath("box").mkdir()
+    return Box(tmp_path / "box", Filesystem(Directory(tmp_path)))
+
+
+def test_file_system_is_synced_before_the_rename_and_after_it(whole: Box) -> None:
+    border = Border(FILES)
+    border.run(whole.deliver)
+    assert [call.name for call in border.calls] == [
+        "openat",
+        "writev",
+        "syncfs",
+        "renameat2",
+        "syncfs",
+    ]
+    assert whole.shown() == {"a": b"message"}
+
+
+def test_store_and_large_files_are_synced_with_their_file_system(whole: Box) -> None:
+    def act() -> None:
+        durable.store(whole.tmp, "a", [b"x"])
+        file = File(whole.tmp, "b")
+        file.write([b"y"])
+        file.sync()
+
+    border = Border(("fsync", "syncfs", "writev"))
+    border.run(act)
+    assert [call.name for call in border.calls] == ["writev", "syncfs"] * 2
+
+
+def test_several_files_share_two_syncs_of_their_file_system(whole: Box) -> None:
+    border = Border(("fsync", "syncfs"))
+    border.run(
+        lambda: durable.deliver_all([(whole.tmp, n, [b"x"], whole.new) for n in ("a", "b", "c")])
+    )
+    assert [call.name for call in border.calls] == ["syncfs"] * 2
+
+
+def test_failed_sync_of_the_file_system_leaves_nothing(whole: Box) -> None:
+    with pytest.raises(OSError, match="sync"):
+        Border(FILES, failing("syncfs", errno.EIO)).run(whole.deliver)
+    assert (whole.shown(), whole.staged()) == ({}, [])
+    assert whole.new.failed
+
+
+def test_directory_of_another_file_system_is_refused(tmp_path: Path) -> None:
+    with disks.tmpfs(tmp_path / "disk") as disk:
+        filesystem = Filesystem(Directory(tmp_path))
+        with pytest.raises(OSError, match="another file system") as raised:
+            Directory(disk, filesystem=filesystem)
+        assert raised.value.errno == errno.EXDEV
+
+
+# Directories
+
+
+def no_directories(path: Path) -> Iterator[Path]:
+    (path / "link").symlink_to(path)
+    (path / "file").touch()
+    os.mkfifo(path / "fifo")
+    yield from (path / name for name in ("link", "file", "fifo", "missing"))
+
+
+def test_directory_is_opened_only_where_it_is_one(tmp_path: Path) -> None:
+    for path in no_directories(tmp_path):
+        with pytest.raises(OSError, match=path.name):
+            Directory(path)
+        with pytest.raises(OSError, match=path.name):
+            Directory(path.name, parent=Directory(tmp_path))
+    assert Directory(tmp_path / "link", follow=True).inode == tmp_path.stat().st_ino
+
+
+@pytest.mark.parametrize("path", ["", "a\0b"])
+def test_path_that_is_none_is_refused(path: str) -> None:
+    with pytest.raises(ValueError, match="path"):
+        Directory(path)
+
+
+def test_directories_that_fail_to_open_leave_no_descriptor(tmp_path: Path) -> None:
+    before = os.listdir("/proc/self/fd")
+    for path in no_directories(tmp_path):
+        with pytest.raises(OSError, match=path.name):
+            Directory(path)
+    assert os.listdir("/proc/self/fd") == before
+
+
+def test_missing_directory_is_made_private_and_its_entry_synced(tmp_path: Path) -> None:
+    parent = Directory(tmp_path)
+    border = Border(("mkdirat", "fsync"))
+    made = border.run(lambda: durable.make_directory("a", parent=parent, now=time.time()))
+    assert [call.name for call in border.calls] == ["mkdirat", "fsync"]
+    assert border.calls[1].args[0] == parent.fd
+    assert (tmp_path / "a").stat().st_mode & 0o777 == 0o700
+    assert made.inode == (tmp_path / "a").stat().st_ino
+
+
+def test_directory_that_another_has_just_made_is_synced_too(tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    parent = Directory(tmp_path)
+    border = Border(("fsync",))
+    border.run(lambda: durable.make_directory("a", parent=parent, now=time.time()))
+    assert [call.args[0] for call in border.calls] == [parent.fd]
+
+
+def test_directory_that_has_long_been_there_is_not_synced(tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    parent = Directory(tmp_path)
+    border = Border(("fsync",))
+    border.run(lambda: durable.make_directory("a", parent=parent, now=time.time() + 2 * HOUR))
+    assert border.calls == []
+
+
+def test_path_is_made_with_all_that_leads_to_it(tmp_path: Path) -> None:
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link").symlink_to("real")
+    path = tmp_path / "link/a/b/c"
+    border = Border(("mkdirat", "fsync"))
+    made = border.run(lambda: durable.make_path(path, now=time.time()))
+    assert made.inode == (tmp_path / "real/a/b/c").stat().st_ino
+    assert [call.name for call in border.calls] == ["mkdirat", "fsync"] * 3
+    assert {os.stat(tmp_path / "real" / p).st_mode & 0o777 for p in ("a", "a/b")} == {0o700}
