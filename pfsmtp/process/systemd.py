@@ -23,7 +23,7 @@ class Notifier:
 
     def ready(self, status: str) -> None:
         """The start is complete, or the reload is over, whatever came of it."""
-        self._send(f"READY=1\nMAINPID={os.getpid()}\nSTATUS={status}")
+        self._send(f"READY=1\nMAINPID={os.getpid()}\nSTATUS={_line(status)}")
 
     def reloading(self, now: float) -> None:
         """A reload begins at `now`, in seconds of the monotonic clock."""
@@ -34,7 +34,7 @@ class Notifier:
 
     def status(self, text: str) -> None:
         """One line for `systemctl status`."""
-        self._send(f"STATUS={text}")
+        self._send(f"STATUS={_line(text)}")
 
     def _send(self, assignments: str) -> None:
         if self._address is None:
@@ -42,7 +42,7 @@ class Notifier:
         try:
             with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as channel:
                 channel.setblocking(False)
-                channel.sendto(assignments.encode(), self._address)
+                channel.sendto(assignments.encode("utf-8", "replace"), self._address)
         except OSError:
             return
 
@@ -55,7 +55,9 @@ class InheritedDescriptor:
     name: str
 
 
-def listen_fds(environment: MutableMapping[str, str], *, pid: int) -> list[InheritedDescriptor]:
+def listen_fds(
+    environment: MutableMapping[str, str], *, pid: int, first: int = _FIRST_DESCRIPTOR
+) -> list[InheritedDescriptor]:
     """Return the descriptors handed to process `pid`, now close-on-exec, and forget that they were.
 
     The variables leave `environment`, so that no child takes them for its own. Variables meant for
@@ -68,7 +70,7 @@ def listen_fds(environment: MutableMapping[str, str], *, pid: int) -> list[Inher
     found = []
     known = names.split(":")
     for offset in range(int(count)):
-        fd = _FIRST_DESCRIPTOR + offset
+        fd = first + offset
         try:
             os.set_inheritable(fd, False)
         except OSError:
@@ -76,6 +78,11 @@ def listen_fds(environment: MutableMapping[str, str], *, pid: int) -> list[Inher
         name = known[offset] if offset < len(known) else ""
         found.append(InheritedDescriptor(fd, name or "unknown"))
     return found
+
+
+def _line(text: str) -> str:
+    """Return `text` as one line: each line of a message is an assignment of its own."""
+    return " ".join(text.split())
 
 
 def _address(path: str) -> str | None:

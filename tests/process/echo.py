@@ -42,6 +42,7 @@ class Config:
     helpers: int = 0
     load: str = ""  # "error" or "bug"
     boot: str = ""  # "refuse", "bug", "die", "hang"
+    obstacle: str = ""  # workers refuse to start while there is a file of this name
     user: str | None = None
     timing: dict[str, float] = field(default_factory=dict)
 
@@ -171,6 +172,8 @@ class EchoGeneration:
                 os.kill(os.getpid(), signal.SIGKILL)
             case "hang":
                 time.sleep(3600)
+        if self.config.obstacle and Path(self.config.obstacle).exists():
+            raise ServiceError(f"{self.config.obstacle} is in the way")
         return Echo(context, self.listener, self.numbers)
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import pwd
 import socket
 import time
 from pathlib import Path
@@ -201,12 +203,30 @@ def test_worker_inherits_nothing_of_the_master_or_of_others(tmp_path: Path) -> N
                 who = client.ask("who")
                 kinds = sorted(
                     what.partition(":")[0]
-                    for fd, what in eval(client.ask("descriptors")).items()
+                    for fd, what in json.loads(client.ask("descriptors")).items()
                     if int(fd) > 2
                 )
                 seen[who] = kinds
         # Life, its signals (2), its own waking (2); the listener and this connection.
         assert set(map(tuple, seen.values())) == {("pipe",) * 5 + ("socket",) * 2}
+
+
+def test_worker_can_gain_no_privileges(tmp_path: Path) -> None:
+    with running(tmp_path) as service:
+        service.ready()
+        assert "NoNewPrivs:\t1" in json.loads(service.ask("privileges"))
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
+def test_worker_runs_as_the_user_of_its_generation(tmp_path: Path) -> None:
+    with running(tmp_path, user="nobody") as service:
+        service.ready()
+        user = pwd.getpwnam("nobody")
+        status = json.loads(service.ask("privileges")).splitlines()
+        assert f"Uid:\t{user.pw_uid}\t{user.pw_uid}\t{user.pw_uid}\t{user.pw_uid}" in status
+        assert f"Gid:\t{user.pw_gid}\t{user.pw_gid}\t{user.pw_gid}\t{user.pw_gid}" in status
+        groups = next(line for line in status if line.startswith("Groups:"))
+        assert "0" not in groups.split()
 
 
 def test_nothing_is_left_in_shared_memory(tmp_path: Path) -> None:

