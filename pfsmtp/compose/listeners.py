@@ -9,7 +9,6 @@ from __future__ import annotations
 import socket
 from collections import Counter
 from collections.abc import Iterable
-from contextlib import suppress
 
 from pfsmtp.config import Address, Listen
 from pfsmtp.net.listener import Listener, adopt, bind
