@@ -11,6 +11,7 @@ with `OSError`, and nothing left behind; see `_durable.pyi`, which documents eac
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 from pfsmtp._durable import (
@@ -32,6 +33,7 @@ __all__ = [
     "deliver",
     "deliver_all",
     "make_directory",
+    "make_entries",
     "make_path",
     "move",
     "publish",
@@ -48,19 +50,22 @@ SETTLED = 3600.0
 def make_directory(
     name: str, *, parent: Directory, now: float, filesystem: Filesystem | None = None
 ) -> Directory:
-    """Open `name` in `parent`, made when it is missing, and see that its entry is on disk.
+    """Open `name` in `parent`, made when it is missing, its entry on disk.
 
     `now` is in Unix seconds; `filesystem` is as for `Directory`, and for the opened one only.
     """
-    try:
-        os.mkdir(name, PRIVATE, dir_fd=parent.fd)
-        made = True
-    except FileExistsError:
-        made = False
-    directory = Directory(name, parent=parent, filesystem=filesystem)
-    if made or _is_young(directory, parent, now):
+    make_entries([name], parent=parent, now=now)
+    return Directory(name, parent=parent, filesystem=filesystem)
+
+
+def make_entries(names: Sequence[str], *, parent: Directory, now: float) -> None:
+    """Make the directories `names` in `parent` that are missing, and see that all are on disk.
+
+    What else may bear such a name is left as it is.
+    """
+    made = [name for name in names if _make(name, parent)]
+    if made or any(_is_young(name, parent, now) for name in names):
         parent.sync()
-    return directory
 
 
 def make_path(path: Path, *, now: float) -> Directory:
@@ -74,9 +79,20 @@ def make_path(path: Path, *, now: float) -> Directory:
         return make_directory(path.name, parent=make_path(path.parent, now=now), now=now)
 
 
-def _is_young(directory: Directory, parent: Directory, now: float) -> bool:
+def _make(name: str, parent: Directory) -> bool:
+    try:
+        os.mkdir(name, PRIVATE, dir_fd=parent.fd)
+    except FileExistsError:
+        return False
+    return True
+
+
+def _is_young(name: str, parent: Directory, now: float) -> bool:
     """Whether its entry may not be on disk yet: another process may have made it just now.
 
-    An entry is never younger than the last change of both.
+    An entry is never younger than the last change of its directory, or of what it leads to.
     """
-    return max(now - directory.changed, now - parent.changed) < SETTLED
+    if now - parent.changed >= SETTLED:
+        return False
+    found = os.stat(name, dir_fd=parent.fd, follow_symlinks=False)
+    return now - found.st_ctime < SETTLED

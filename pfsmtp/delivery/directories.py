@@ -22,12 +22,15 @@ from pathlib import Path, PurePath
 from threading import Lock
 
 from pfsmtp.delivery.sweep import INTERVAL, sweep
-from pfsmtp.durable import PRIVATE, Directory, Filesystem, make_directory, make_path
+from pfsmtp.durable import Directory, Filesystem, make_directory, make_entries, make_path
 
 TRUSTED = 1.0
 """Seconds for which a path is taken to lead where it led before."""
 
 LOGIN = "{login}"
+
+_ENTRIES = ("tmp", "new", "cur")
+"""What readers expect in a Maildir; nothing of ours goes into `cur`."""
 
 
 @dataclass(slots=True, eq=False)
@@ -126,10 +129,10 @@ class Maildirs:
             parent, maildir = maildir, make_directory(name, parent=maildir, now=now)
         if maildir.device != parent.device:
             raise OSError(errno.EXDEV, "a Maildir on another file system", path)
+        make_entries(_ENTRIES, parent=maildir, now=now)
         filesystem = self._filesystem(maildir) if self._whole else None
-        _make_cur(maildir)
-        tmp = make_directory("tmp", parent=maildir, now=now, filesystem=filesystem)
-        new = make_directory("new", parent=maildir, now=now, filesystem=filesystem)
+        tmp = Directory("tmp", parent=maildir, filesystem=filesystem)
+        new = Directory("new", parent=maildir, filesystem=filesystem)
         if not tmp.device == new.device == maildir.device:
             raise OSError(errno.EXDEV, "tmp or new on another file system", path)
         sweep(tmp, now)
@@ -150,15 +153,6 @@ def _component(part: str, login: str) -> str:
     if name in (".", "..") or not login or "/" in login or "\0" in login:
         raise OSError(errno.EINVAL, "a login that is no name of a directory", login)
     return name
-
-
-def _make_cur(maildir: Directory) -> None:
-    """Readers want `cur/`; nothing of ours goes there, so what it is does not matter."""
-    try:
-        os.mkdir("cur", PRIVATE, dir_fd=maildir.fd)
-    except FileExistsError:
-        return
-    maildir.sync()
 
 
 def _identity(path: str) -> tuple[int, int]:
