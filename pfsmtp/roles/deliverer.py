@@ -1,0 +1,270 @@
+"""The deliverer: a worker's threads that take mail out of the queue and hand it on.
+
+One idle thread at a time waits for the next message of the shard; who gets one sees to it that
+another thread waits, and delivers it. A destination that may not be tried now costs no thread: its
+mail is put off before it is claimed.
+
+What becomes of a message here, in order: claim it, say what is still owed to its sender, try to
+hand it on, record the outcomes, tell the sender, give it back until the next time. Each step is
+safe on disk before the next, so that a crash repeats none but the attempt it was in.
+
+The worker's main thread starts and drains it (`process.service.Body`).
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import replace
+
+from pfsmtp.delivery.form import Unit as Mail
+from pfsmtp.delivery.relay import Relay
+from pfsmtp.log import Log
+from pfsmtp.mailqueue.backend import Lease, Shard, Unit
+from pfsmtp.mailqueue.entry import Entry
+from pfsmtp.mailqueue.schedule import Schedule
+from pfsmtp.process.service import Context
+from pfsmtp.roles.notices import Notices
+from pfsmtp.smtp.errors import DeliveryFailure
+from pfsmtp.smtp.outcome import Kind, Outcome
+from pfsmtp.smtp.status import Status
+
+_ROUND = 1.0
+"""Seconds between two looks at what can be let go of."""
+_SPARE = 8
+"""Threads that stay to wait for the next message."""
+_TROUBLE = 60.0
+"""Seconds until a message is tried again that met with trouble of our own."""
+_STACK = 512 * 1024
+
+_EXPIRED = Status(5, 4, 7)  # RFC 3463 §3.5: delivery time expired
+
+
+class Deliverer:
+    """Delivers the mail of one shard until it is drained."""
+
+    def __init__(
+        self,
+        context: Context,
+        shard: Shard,
+        relay: Relay,
+        *,
+        schedule: Schedule,
+        notices: Notices,
+        most: int,
+        log: Log,
+        clock: Callable[[], float],
+        wall_clock: Callable[[], float],
+    ) -> None:
+        """`clock` is the relay's, monotonic; `wall_clock` is the queue's, in Unix seconds."""
+        self._shard = shard
+        self._relay = relay
+        self._schedule = schedule
+        self._notices = notices
+        self._most = most
+        self._log = log.bind(deliverer=context.index + 1)
+        self._clock = clock
+        self._wall_clock = wall_clock
+        self._turn = threading.Lock()  # to wait for the next message
+        self._lock = threading.Lock()  # over the counts of threads
+        self._threads = 0
+        self._idle = 0
+        self._draining = False
+        self._delivered = 0
+        self._tidied = 0.0
+
+    # -- process.service.Body
+
+    def start(self) -> None:
+        threading.stack_size(_STACK)
+        with self._lock:
+            self._start_thread()
+
+    def drain(self) -> None:
+        self._draining = True
+        self._shard.close()
+        self._shard.wake()
+
+    def finished(self) -> bool:
+        return self._threads == 0
+
+    def stop(self) -> None:
+        """Nothing to do: leases end with the process."""
+
+    def reopen(self) -> None:
+        self._log.reopen()
+
+    def title(self) -> str:
+        busy = self._threads - self._idle
+        return f"{busy} attempts {self._delivered} delivered {self._shard.waiting()} waiting"
+
+    # -- threads
+
+    def _start_thread(self) -> None:
+        threading.Thread(target=self._run, daemon=True).start()
+        self._threads += 1
+        self._idle += 1
+
+    def _run(self) -> None:
+        try:
+            while self._deliver_next():
+                pass
+        finally:
+            with self._lock:
+                self._threads -= 1
+
+    def _deliver_next(self) -> bool:
+        """Wait for a message and do what is to be done; False when this thread is to end."""
+        try:
+            unit = self._next_unit()
+        except Exception as error:
+            # A queue that cannot be read now is looked at again: somebody has to wait.
+            self._log.bug("deliverer-bug", error)
+            time.sleep(_ROUND)
+            return not self._draining
+        if unit is None:
+            return False
+        self._make_way()
+        self._attempt(unit)
+        return self._wait_again()
+
+    def _next_unit(self) -> Unit | None:
+        """The next message that may be tried; None when there is to be no more."""
+        with self._turn:
+            while not self._draining:
+                self._tidy()
+                unit = self._shard.due(self._wall_clock())
+                if unit is None:
+                    self._shard.wait(_ROUND)
+                    continue
+                held = self._relay.look(unit.domain)
+                if held is None:
+                    return unit
+                self._shard.put_off(unit, self._on_the_wall(held.until))
+        return None
+
+    def _tidy(self) -> None:
+        now = self._clock()
+        if now - self._tidied >= _ROUND:
+            self._tidied = now
+            self._relay.tidy()
+
+    def _make_way(self) -> None:
+        """See that another thread waits, unless there are as many as may be."""
+        with self._lock:
+            self._idle -= 1
+            if self._idle == 0 and self._threads < self._most and not self._draining:
+                try:
+                    self._start_thread()
+                except RuntimeError as error:
+                    self._log.event("threads-scarce", reason=str(error), threads=self._threads)
+
+    def _wait_again(self) -> bool:
+        with self._lock:
+            if self._idle >= _SPARE:
+                return False
+            self._idle += 1
+            return True
+
+    # -- one message
+
+    def _attempt(self, unit: Unit) -> None:
+        """Do for a message what is to be done now. Never raises."""
+        try:
+            lease = self._shard.claim(unit)
+            if lease is not None:
+                with lease:
+                    self._work(lease)
+        except DeliveryFailure as failure:
+            self._log.event("queue-failed", domain=unit.domain, reason=str(failure))
+        except OSError as error:
+            self._log.event("queue-failed", domain=unit.domain, reason=str(error))
+        except Exception as error:
+            self._log.bug("deliverer-bug", error, domain=unit.domain)
+
+    def _work(self, lease: Lease) -> None:
+        try:
+            # Whoever died between an outcome and its notice left this to us.
+            self._notices.tell(lease, now=self._wall_clock())
+            if not lease.ended:
+                self._deliver(lease)
+        except DeliveryFailure as failure:
+            # Our own disk is full or broken; nothing is wrong with the message.
+            self._log.event("queue-failed", id=lease.entry.id, reason=str(failure))
+            lease.release(self._wall_clock() + _TROUBLE, reason=failure.text)
+
+    def _deliver(self, lease: Lease) -> None:
+        entry = lease.entry
+        pending = [number for number, each in enumerate(entry.addressees) if each.pending]
+        report = self._relay.deliver(
+            Mail(
+                entry.id,
+                entry.domain,
+                entry.envelope,
+                [entry.addressees[number].recipient for number in pending],
+                lease.body,
+                entry.eight_bit,
+                entry.long_lines,
+            )
+        )
+        if report.held is not None:
+            lease.release(self._on_the_wall(report.held.until), reason=report.held.reason)
+            return
+        now = self._wall_clock()
+        again = self._schedule.next_attempt(
+            entry.queued_at,
+            entry.attempts + 1,
+            now=now,
+            null_path=entry.envelope.reverse_path is None,
+        )
+        outcomes = {
+            number: outcome if again is not None else _given_up(outcome)
+            for number, outcome in zip(pending, report.outcomes, strict=True)
+        }
+        owed = self._notices.owed(entry, outcomes)
+        lease.record(outcomes, owed=owed)
+        self._log_outcomes(entry, outcomes, owed, again=again, now=now)
+        self._notices.tell(lease, now=now)
+        if again is not None and not lease.ended:
+            self._notices.tell_delay(lease, now=now)
+            lease.release(again)
+
+    def _log_outcomes(
+        self,
+        entry: Entry,
+        outcomes: dict[int, Outcome],
+        owed: set[int],
+        *,
+        again: float | None,
+        now: float,
+    ) -> None:
+        for number, outcome in outcomes.items():
+            failed = outcome.kind is Kind.FAILED
+            self._delivered += outcome.kind is Kind.DELIVERED
+            self._log.event(
+                outcome.kind.value,
+                id=entry.id,
+                sender=str(entry.envelope.reverse_path or ""),
+                recipient=str(entry.addressees[number].recipient.mailbox),
+                host=outcome.host,
+                address=outcome.address,
+                tls=outcome.tls,
+                status=str(outcome.status),
+                said=outcome.text,
+                attempt=entry.attempts + 1,
+                seconds=round(now - entry.queued_at, 3),
+                again=None if again is None or outcome.is_final else round(again - now),
+                told=number in owed if failed else None,
+            )
+
+    def _on_the_wall(self, until: float) -> float:
+        """A time of the relay's clock, on the queue's."""
+        return self._wall_clock() + max(until - self._clock(), 0.0)
+
+
+def _given_up(outcome: Outcome) -> Outcome:
+    """What was deferred once too often has failed; what was said last remains."""
+    if outcome.is_final:
+        return outcome
+    return replace(outcome, kind=Kind.FAILED, status=_EXPIRED)
