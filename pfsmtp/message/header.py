@@ -3,15 +3,15 @@
 Nothing here changes what it is given, and nothing fails: a message may begin with anything. A
 line that is neither a field nor the continuation of one ends the header, as an empty line does.
 Lines may end with CRLF or LF. At most `HEADER_LIMIT` octets are looked at. Trace fields are made in
-`trace`.
+`trace`; loops are found in `smtp.data`, while a message comes.
 
-RFC 5322 §2.2, RFC 5321 §6.3 (loops), RFC 6409 §8 (what a submission server may add).
+RFC 5322 §2.2, RFC 6409 §8 (what a submission server may add).
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 
 from pfsmtp.message.trace import date
 
@@ -21,7 +21,6 @@ HEADER_LIMIT = 256 * 1024
 # RFC 5322 §3.6.8, §4.5.8: field names are printable ASCII but for the colon, which may stand apart.
 # The quantifiers are possessive: no line is looked at twice.
 _FIELDS = re.compile(rb"(?:[!-9;-~]++[ \t]*+:[^\n]*+\n(?:[ \t][^\n]*+\n)*+)*+")
-_RECEIVED = re.compile(rb"^received[ \t]*:", re.IGNORECASE | re.MULTILINE)
 _EMPTY_LINE = re.compile(rb"(?:^|\n)\r?\n")
 _FOLD = re.compile(rb"\r?\n[ \t]")
 
@@ -49,24 +48,10 @@ class HeaderReader:
         return self.complete
 
 
-def read_header(pieces: Iterable[bytes]) -> bytes:
-    """Return the header of a message given in pieces, as `header_of` does."""
-    reader = HeaderReader()
-    for piece in pieces:
-        if reader.feed(piece):
-            break
-    return header_of(reader.octets)
-
-
 def header_of(octets: bytes) -> bytes:
     """Return the fields at the beginning of `octets`, with line ends, without the empty line."""
     found = _FIELDS.match(octets, 0, HEADER_LIMIT)
     return found[0] if found else b""
-
-
-def count_hops(header: bytes) -> int:
-    """Count the Received fields: the servers that a message has passed (RFC 5321 §6.3)."""
-    return len(_RECEIVED.findall(header))
 
 
 def find_field(header: bytes, name: str) -> str | None:
