@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from ipaddress import ip_address
 from pathlib import Path
 
 from cryptography import x509
@@ -52,6 +53,7 @@ def make_certificate(
     key: PrivateKey,
     names: Sequence[str],
     *,
+    addresses: Sequence[str] = (),
     common_name: str = "",
     days: tuple[int, int] = (-1, 30),
     usage: x509.ObjectIdentifier = Usage.SERVER_AUTH,
@@ -82,10 +84,13 @@ def make_certificate(
         builder = builder.add_extension(_SIGNS_CERTIFICATES, critical=True)
     else:
         builder = builder.add_extension(x509.ExtendedKeyUsage([usage]), critical=False)
-    if names:
+    subjects = [
+        *(x509.DNSName(name) for name in names),
+        *(x509.IPAddress(ip_address(address)) for address in addresses),
+    ]
+    if subjects:
         builder = builder.add_extension(
-            x509.SubjectAlternativeName([x509.DNSName(name) for name in names]),
-            critical=not common_name,
+            x509.SubjectAlternativeName(subjects), critical=not common_name
         )
     return builder.sign(signer, hashes.SHA256())
 
@@ -122,6 +127,7 @@ def make_pair(
     stem: str,
     names: Sequence[str],
     *,
+    addresses: Sequence[str] = (),
     common_name: str = "",
     days: tuple[int, int] = (-1, 30),
     key: PrivateKey | None = None,
@@ -134,6 +140,7 @@ def make_pair(
     own = make_certificate(
         key,
         names,
+        addresses=addresses,
         common_name=common_name,
         days=days,
         usage=usage,

@@ -7,7 +7,7 @@ with one pair, and a start that was cut off between the two is taken up by the n
 
 from __future__ import annotations
 
-import secrets
+import os
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -63,7 +63,7 @@ def _place(path: Path, octets: bytes, *, now: float) -> bool:
     from pfsmtp import durable
 
     directory = durable.make_path(path.parent, now=now)
-    temporary = f".{path.name}.{secrets.token_hex(8)}"
+    temporary = f".{path.name}.{os.urandom(8).hex()}"
     durable.store(directory, temporary, [octets])
     try:
         durable.move(directory, temporary, directory, path.name)
