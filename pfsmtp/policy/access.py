@@ -32,7 +32,11 @@ class InboundAccess:
     """Takes mail from anyone for local users, and for nobody else."""
 
     def __init__(
-        self, users: UserMap, own_addresses: Iterable[str], *, limits: ClientLimits | None = None
+        self,
+        users: UserMap,
+        own_addresses: Iterable[str] = (),
+        *,
+        limits: ClientLimits | None = None,
     ) -> None:
         """Own addresses are literals that count as local, besides the one a client came to.
 

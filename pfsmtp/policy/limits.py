@@ -9,8 +9,8 @@ behind when the last process is gone. Nothing is ever locked across processes: w
 at whatever moment, holds up nobody.
 
     open    one column for each worker, which only this worker writes; a client's connections are
-            the sum over the columns. A column is cleared when a worker takes its seat, and so
-            what the clients of one that died held is given back.
+            the sum over the columns. A column is cleared when its worker has died, and so what
+            the clients of that one held is given back.
     rates   one word for each cell: a minute, its count, and the count of the minute before. All
             workers write here. Two that do so at the same instant may count as one, which does no
             harm to a rate of dozens a minute.
@@ -53,7 +53,7 @@ Cells = tuple[int, int, int, int]
 
 
 class ClientTable:
-    """The shared counts of a generation; made in the master, for `seats` workers at most."""
+    """The shared counts; made in the master, for so many workers at most, of all generations."""
 
     __slots__ = ("_columns", "_taken", "connections_made", "failures")
 
@@ -67,12 +67,15 @@ class ClientTable:
         self._taken = memory[2 * rate + open_ :]
 
     def take_seat(self, seat: int) -> memoryview[int]:
-        """Return the column of a worker, cleared; called in this worker, or for one that died."""
-        column = self._columns[seat * _COLUMN : (seat + 1) * _COLUMN]
-        octets = column.cast("B")
-        octets[:] = bytes(len(octets))
+        """Return the column of a worker, cleared."""
+        self.forget_worker(seat)
         self._taken[seat] = 1
-        return column
+        return self._columns[seat * _COLUMN : (seat + 1) * _COLUMN]
+
+    def forget_worker(self, seat: int) -> None:
+        """Give back what a worker that died held, if nobody is to take its seat for now."""
+        octets = self._columns.cast("B")[2 * seat * _COLUMN : 2 * (seat + 1) * _COLUMN]
+        octets[:] = bytes(len(octets))
 
     def open_connections(self, cells: Cells) -> int:
         # Columns that nobody ever took are left alone: reading them would give them memory.

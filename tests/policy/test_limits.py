@@ -160,6 +160,17 @@ def test_worker_that_takes_a_seat_gives_back_what_the_dead_one_held(
     assert entered(one, CLIENT, 5) == 2
 
 
+def test_worker_that_is_forgotten_holds_nothing(
+    table: ClientTable, sit: Callable[[int], ClientLimits]
+) -> None:
+    one, other = sit(0), sit(7)
+    assert entered(one, CLIENT, 1) + entered(other, CLIENT, 2) == 3
+    table.forget_worker(7)
+    assert entered(one, CLIENT, 5) == 2
+    table.forget_worker(0)
+    assert entered(sit(2), CLIENT, 5) == 3
+
+
 def killed_worker(work: Callable[[], None]) -> None:
     """Let a child work, and kill it before it can give anything back."""
     child = os.fork()
@@ -178,7 +189,7 @@ def test_kill_9_of_a_worker_holds_up_nobody(
     survivor = sit(0)
     killed_worker(lambda: None if entered(sit(1), CLIENT, 3) == 3 else os._exit(1))
     assert survivor.enter(CLIENT) is not None
-    table.take_seat(1)
+    table.forget_worker(1)
     assert entered(survivor, CLIENT, 5) == 3
 
 
