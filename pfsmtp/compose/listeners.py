@@ -58,6 +58,11 @@ class Listeners:
                 del self._open[key]
                 listener.close()
 
+    def keep_only(self, taken: Iterable[Listener]) -> None:
+        """In a worker: close what others use. A copy left open would keep the address bound."""
+        for listener in set(self._open.values()).difference(taken):
+            listener.close()
+
     def _listen(self, address: Address, implicit_tls: bool) -> Listener:
         descriptor = self._inherited.get(address)
         if descriptor is None:

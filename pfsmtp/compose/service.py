@@ -100,6 +100,7 @@ class MailService:
         context: Context,
     ) -> Body:
         """Make a receiver, in its process."""
+        self._listeners.keep_only(listeners)
         limits = config.limits
         clients = ClientLimits(
             self._clients,
