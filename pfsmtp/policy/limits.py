@@ -182,9 +182,11 @@ class ClientLimits:
         return None
 
     def _add(self, cells: Cells, change: int) -> None:
+        column = self._column
         with self._lock:
             for cell in cells:
-                self._column[cell] += change
+                # Where seats have run out, the last has several workers, and one may have cleared it.
+                column[cell] = max(0, column[cell] + change)
 
 
 def _is_loopback(address: str) -> bool:

@@ -171,6 +171,17 @@ def test_worker_that_is_forgotten_holds_nothing(
     assert entered(sit(2), CLIENT, 5) == 3
 
 
+def test_column_that_was_cleared_under_a_worker_counts_on_from_nothing(
+    sit: Callable[[int], ClientLimits],
+) -> None:
+    one = sit(7)
+    assert entered(one, CLIENT, 2) == 2
+    sit(7)
+    one.leave(CLIENT)
+    one.leave(CLIENT)
+    assert entered(one, CLIENT, 5) == 3
+
+
 def killed_worker(work: Callable[[], None]) -> None:
     """Let a child work, and kill it before it can give anything back."""
     child = os.fork()
