@@ -185,7 +185,7 @@ class ClientLimits:
         column = self._column
         with self._lock:
             for cell in cells:
-                # Where seats have run out, the last has several workers, and one may have cleared it.
+                # Where seats have run out, several workers have the last, and each clears it.
                 column[cell] = max(0, column[cell] + change)
 
 
