@@ -10,6 +10,7 @@ MODULES = {
     "ext/durable.pyx": "pfsmtp._durable",
     "ext/wire.pyx": "pfsmtp.smtp._wire",
     "ext/socketio.pyx": "pfsmtp.net._socketio",
+    "ext/slot.pyx": "pfsmtp.mailqueue._slot",
 }
 
 setup(
