@@ -1,0 +1,81 @@
+"""The directory of a queue, and what one process has open of it.
+
+lock         held by the master of the server whose queue it is (`guard`)
+slots/       messages (`segment`)
+bodies/      bodies too large for a slot, by the id of their message
+handover/    a FIFO for each deliverer (`handover`)
+damaged/     what could not be read any more (`upkeep`)
+tmp/         files that do not count yet
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+from pfsmtp import durable
+from pfsmtp.mailqueue.backend import EventLog
+from pfsmtp.mailqueue.entry import text_of
+from pfsmtp.mailqueue.handover import Announcer
+from pfsmtp.mailqueue.segment import Segments
+from pfsmtp.mailqueue.vacancies import Vacancies
+
+
+class Files:
+    """A queue as one process sees it; made in that process, never taken through a fork."""
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        deliverers: int,
+        log: EventLog,
+        clock: Callable[[], float],
+        number: Callable[[], int],
+        random: Callable[[int], bytes],
+    ) -> None:
+        """Open the directories, made when missing. Raises OSError."""
+        now = clock()
+        root = durable.make_path(path, now=now)
+        slots, bodies, handover, damaged, tmp = (
+            durable.make_directory(name, parent=root, now=now)
+            for name in ("slots", "bodies", "handover", "damaged", "tmp")
+        )
+        self.log = log
+        self.clock = clock
+        self.root = root
+        self.bodies = bodies
+        self.damaged = damaged
+        self.tmp = tmp
+        self.handover = handover
+        self.segments = Segments(slots, tmp, now=now)
+        self.vacancies = Vacancies(self.segments)
+        self.announcer = Announcer(handover, deliverers)
+        self._number = number
+        self._random = random
+
+    def new_id(self) -> int:
+        """An id that no other message has: the second, a counter of all processes, and chance."""
+        chance = int.from_bytes(self._random(2), "little")
+        return int(self.clock()) << 32 | (self._number() & 0xFFFF) << 16 | chance
+
+    def sync_bodies(self) -> None:
+        """See that the entries of `bodies/` are on disk. Raises OSError."""
+        try:
+            self.bodies.sync()
+        except OSError:
+            # A directory whose sync has failed says so for ever; it may be well with another.
+            self.bodies = durable.Directory("bodies", parent=self.root)
+            raise
+
+    def close(self) -> None:
+        self.vacancies.close()
+        self.announcer.close()
+        self.segments.close()
+
+
+def open_body(files: Files, id: int) -> int:
+    """Open the body of a message that has a file of its own."""
+    flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+    return os.open(text_of(id), flags, dir_fd=files.bodies.fd)
