@@ -1,0 +1,185 @@
+"""One unit under its lock: what is on disk, and the only way to change it.
+
+Whoever changes a unit has a grip on it: a deliverer's lease, the operator's command, a shard that
+lets a notice go. A new state is written over the older of the two on disk, durably; then the lock
+goes. A process that is killed loses the lock and nothing else: the unit is as it was last written.
+
+How it fails: `Busy` when somebody else has it, `Gone` when there is nothing to be done about it
+any more, `Damage` when it cannot be read, OSError.
+"""
+
+from __future__ import annotations
+
+import os
+from contextlib import suppress
+from dataclasses import replace
+
+from pfsmtp import durable
+from pfsmtp.mailqueue import slot, state
+from pfsmtp.mailqueue.entry import Wish, text_of
+from pfsmtp.mailqueue.files import Files
+from pfsmtp.mailqueue.segment import (
+    claim,
+    kind_of,
+    offset_of,
+    segment_of,
+    settle,
+    unit_of,
+    unlock,
+    write,
+)
+from pfsmtp.mailqueue.slot import Damage, Head
+from pfsmtp.mailqueue.state import Phase
+
+_FIRST_READ = 16 * 1024
+"""Octets that are read at first: of most messages, all."""
+
+
+class Busy(Exception):
+    """Somebody else works on the unit."""
+
+
+class Gone(Exception):
+    """The unit is finished, or was long ago, and another message is in its place."""
+
+
+class Grip:
+    """The lock on one unit, and what it is on. Of one thread; ends with `end` or `drop`.
+
+    `state` is to be set to what is to be; it is on disk after `write` or `end`.
+    """
+
+    __slots__ = (
+        "_files",
+        "_offset",
+        "_pen",
+        "_written",
+        "head",
+        "octets",
+        "place",
+        "state",
+        "unit",
+    )
+
+    def __init__(self, files: Files, place: int, id: int) -> None:
+        """Lock a unit of the message of that id. Raises Busy, Gone, Damage, OSError."""
+        segment = segment_of(place)
+        self._files = files
+        self.place = place
+        self._offset = offset_of(place)
+        self._pen = files.segments.take(segment)
+        try:
+            self._read(id)
+        except Busy:
+            files.segments.give(segment, self._pen)
+            raise
+        except Gone:
+            self.drop()
+            raise
+        except BaseException:
+            files.segments.spoil(segment, self._pen)
+            raise
+
+    @property
+    def _lock_at(self) -> int:
+        return self._offset + unit_of(self.place)
+
+    @property
+    def finished(self) -> bool:
+        return self.state.phase is Phase.FINISHED
+
+    def _read(self, id: int) -> None:
+        size = kind_of(segment_of(self.place)).size
+        octets = claim(self._pen, self._lock_at, self._offset, min(size, _FIRST_READ))
+        if octets is None:
+            raise Busy
+        self.octets = memoryview(octets)
+        if slot.is_empty(self.octets):
+            raise Gone
+        self.read_on(slot.reach(self.octets))
+        self.head = Head(self.octets)
+        if self.head.id != id:
+            raise Gone
+        self.unit = self.head.unit(unit_of(self.place))
+        self.state = self._written = self.unit.state(self.octets)
+        if self.finished:
+            raise Gone
+
+    def read_on(self, end: int) -> None:
+        """See that `octets` are those of the slot up to `end`, or to its own end."""
+        end = min(end, kind_of(segment_of(self.place)).size)
+        there = len(self.octets)
+        if there < end:
+            more = os.pread(self._pen, end - there, self._offset + there)
+            self.octets = memoryview(bytes(self.octets) + more)
+
+    def wished(self) -> tuple[int, Wish] | None:
+        """What the operator wished while the unit was taken, with its number; None if nothing."""
+        octets = os.pread(self._pen, slot.WISH_SIZE, self._offset + self.unit.wish)
+        wish = self.unit.decode_wish(octets)
+        return wish if wish is not None and wish[0] > self.state.wish else None
+
+    def obey(self, *, now: float) -> None:
+        """Carry out what the operator wished while the unit was taken."""
+        wish = self.wished()
+        if wish is not None:
+            number, wanted = wish
+            self.state = state.carry_out(self.state, wanted, number=number, now=now)
+
+    def write(self) -> None:
+        """Make the state durable; the lock stays. Raises OSError, and the unit stays locked."""
+        if self.state is not self._written:
+            at, octets = self._next()
+            write(self._pen, at, octets)
+            self._written = self.state
+
+    def end(self) -> None:
+        """Make the state durable, and let go. Raises OSError, and the unit stays locked."""
+        if self.finished and self.head.measures.outside:
+            self.write()
+            self._remove_body()
+        if self.state is self._written:
+            self.drop()
+            return
+        at, octets = self._next()
+        settle(self._pen, at, octets, self._lock_at)
+        self._written = self.state
+        self._files.segments.give(segment_of(self.place), self._pen)
+
+    def __enter__(self) -> Grip:
+        return self
+
+    def __exit__(self, kind: object, *exception: object) -> None:
+        """End it, or abandon it after an exception; in any case the lock goes."""
+        if kind is not None:
+            self.abandon()
+            return
+        try:
+            self.end()
+        except OSError:
+            self.abandon()
+            raise
+
+    def drop(self) -> None:
+        """Let go; what was not written is forgotten."""
+        unlock(self._pen, self._lock_at, 1)
+        self._files.segments.give(segment_of(self.place), self._pen)
+
+    def abandon(self) -> None:
+        """As `drop`, after something went wrong."""
+        self._files.segments.spoil(segment_of(self.place), self._pen)
+
+    def _next(self) -> tuple[int, bytes]:
+        """Number the state; return where it goes, and its octets."""
+        self.state = replace(self.state, version=self._written.version + 1)
+        at = self._offset + self.unit.state_at(self.state.version)
+        return at, self.unit.encode(self.state)
+
+    def _remove_body(self) -> None:
+        """Remove the body's own file once no unit needs it; a crash leaves it to the upkeep.
+
+        The lock keeps another message from being put in the slot meanwhile.
+        """
+        with suppress(OSError, Damage):
+            if slot.is_free(self._files.segments.read(self.place, self.head.body_at)):
+                durable.remove(self._files.bodies, text_of(self.head.id))

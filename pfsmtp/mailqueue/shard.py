@@ -1,0 +1,237 @@
+"""The units that fall to one deliverer: hearing of them, leasing them, and what became of them.
+
+What waits is kept in an `Agenda`; what holds is on disk, and is read again when a unit is claimed.
+The shard hears of units through its `Inbox`, and reads the whole queue (`rounds`): when it starts,
+when it may have missed a hint, and every few minutes, a file at a time between other work. So
+nothing waits for ever that it was not told about.
+
+Where a unit cannot be read or written, the others go on; what is damaged is set aside.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import time
+from collections.abc import Callable
+from contextlib import suppress
+
+from pfsmtp.mailqueue import backend, notices, upkeep
+from pfsmtp.mailqueue.agenda import Agenda, Unit
+from pfsmtp.mailqueue.files import Files
+from pfsmtp.mailqueue.grip import Busy, Gone, Grip
+from pfsmtp.mailqueue.handover import Hint, Inbox, encode, owner_of
+from pfsmtp.mailqueue.lease import UnitLease
+from pfsmtp.mailqueue.rounds import ROUND_EVERY, Reader, Rounds
+from pfsmtp.mailqueue.segment import place_in, segment_of, slot_of
+from pfsmtp.mailqueue.slot import Damage, Head
+from pfsmtp.mailqueue.state import Phase, State
+
+BUSY_FOR = 5.0
+"""Seconds after which a unit is looked at again that somebody else had."""
+TROUBLE_FOR = 60.0
+"""Seconds after which a unit is looked at again that could not be read."""
+
+
+class UnitShard:
+    """Implements `backend.Shard`; `wait` is for one thread."""
+
+    def __init__(
+        self,
+        files: Files,
+        index: int,
+        *,
+        round_every: float = ROUND_EVERY,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """Read the whole queue. Raises OSError."""
+        self._files = files
+        self._index = index
+        self._monotonic = monotonic
+        self._agenda = Agenda()
+        self._unwritten: list[UnitLease] = []
+        self._write_at = 0.0
+        self._closed = False
+        # First: what is put from now on is told, what was put before is read.
+        self._inbox = Inbox(files.handover, index)
+        self._bell = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        self._poll = select.poll()
+        for fd in (self._inbox.fd, self._bell):
+            self._poll.register(fd, select.POLLIN)
+        reader = Reader(files, self._agenda, self._is_mine, self._unclear)
+        self._consider = reader.consider
+        self._rounds = Rounds(files, reader, tidies=index == 0, every=round_every)
+        self._rounds.finish(monotonic())
+
+    def wait(self, timeout: float) -> None:
+        if not self._closed:
+            timeout = self._read_on(timeout)
+        ready = self._poll.poll(max(timeout, 0.0) * 1000)
+        for fd, _ in ready:
+            if fd == self._bell:
+                os.eventfd_read(fd)
+            else:
+                for hint in self._inbox.read():
+                    self._heed(hint)
+        if self._unwritten:
+            self._write_again()
+
+    def wake(self) -> None:
+        os.eventfd_write(self._bell, 1)
+
+    def due(self, now: float) -> Unit | None:
+        return None if self._closed else self._agenda.due(now)
+
+    def put_off(self, unit: backend.Unit, until: float) -> None:
+        assert isinstance(unit, Unit)
+        if self._agenda.put_off(unit, until):
+            self.wake()
+
+    def claim(self, unit: backend.Unit) -> UnitLease | None:
+        assert isinstance(unit, Unit)
+        now = self._files.clock()
+        try:
+            grip = Grip(self._files, unit.place, unit.id)
+        except Busy:
+            self.put_off(unit, now + BUSY_FOR)
+        except (Gone, FileNotFoundError):
+            self._agenda.forget(unit.place, unit.id)
+        except Damage as damage:
+            self.put_off(unit, now + TROUBLE_FOR)
+            self._unclear(unit.place, damage)
+        except OSError as error:
+            self.put_off(unit, now + TROUBLE_FOR)
+            self._complain(error)
+        else:
+            return self._lease(unit, grip, now)
+        return None
+
+    def waiting(self) -> int:
+        return len(self._agenda)
+
+    def close(self) -> None:
+        if self._closed:
+            return
+        self._closed = True
+        self._poll.unregister(self._inbox.fd)
+        self._inbox.close()
+        # The next deliverer may have read the queue before these came.
+        for unit in self._agenda.overdue(self._files.clock()):
+            self._tell_next(unit)
+
+    def _lease(self, unit: Unit, grip: Grip, now: float) -> UnitLease | None:
+        """Begin to work on a unit, unless it turns out that nothing is to be done now."""
+        try:
+            grip.obey(now=now)
+            if _is_due(grip.state, now):
+                notices.settle_draft(self._files, grip)
+            if _is_due(grip.state, now):
+                grip.read_on(grip.head.end)
+                body = upkeep.check_body(self._files, grip.head, grip.octets)
+                return UnitLease(self._files, grip, body, done=self._done)
+            grip.end()
+            self._take_back(unit, grip.state)
+        except Damage as damage:
+            grip.abandon()
+            self.put_off(unit, now + TROUBLE_FOR)
+            self._unclear(unit.place, damage)
+        except OSError as error:
+            grip.abandon()
+            self.put_off(unit, now + TROUBLE_FOR)
+            self._complain(error)
+        return None
+
+    def _done(self, lease: UnitLease, state: State) -> None:
+        """A lease has ended."""
+        if lease.unwritten:
+            self._unwritten.append(lease)
+            return
+        unit = self._agenda.find(lease.place, lease.id)
+        if unit is not None:
+            self._take_back(unit, state)
+
+    def _take_back(self, unit: Unit, state: State) -> None:
+        if state.phase is not Phase.WAITING:
+            self._agenda.forget(unit.place, unit.id)
+            return
+        self.put_off(unit, state.next_attempt)
+        if self._closed:
+            self._tell_next(unit)
+
+    def _tell_next(self, unit: Unit) -> None:
+        """Leave a unit to the deliverer that comes after this one."""
+        self._files.announcer.tell_owner(unit.domain, encode(unit.place, unit.id))
+
+    def _write_again(self) -> None:
+        """Try again what the disk did not take."""
+        now = self._monotonic()
+        if now >= self._write_at:
+            self._write_at = now + BUSY_FOR
+            leases, self._unwritten = self._unwritten, []
+            for lease in leases:
+                lease.end_again()
+
+    def _read_on(self, timeout: float) -> float:
+        """Go on reading the queue if that is due; return how long there is to wait."""
+        now = self._monotonic()
+        if self._inbox.overflowed:
+            self._inbox.overflowed = False
+            self._rounds.start_soon(now)
+        if self._rounds.step(now):
+            return 0.0
+        due = self._agenda.next_due()
+        return timeout if due is None else min(timeout, due - self._files.clock())
+
+    def _heed(self, hint: Hint) -> None:
+        """Somebody says that there is something at a place."""
+        now = self._files.clock()
+        if hint.domain is None:
+            self._look(hint)
+        elif self._is_mine(hint.domain):
+            self._agenda.note(hint.place, hint.id, hint.domain, due=now)
+        else:
+            # There are more or fewer deliverers than when it was told.
+            record = encode(hint.place, hint.id, hint.domain)
+            self._files.announcer.tell_owner(hint.domain, record)
+
+    def _look(self, hint: Hint) -> None:
+        place = place_in(segment_of(hint.place), slot_of(hint.place))
+        try:
+            found = self._files.segments.head_at(place)
+            if found is not None and found[0].id == hint.id:
+                if self._obey(place, *found):
+                    found = self._files.segments.head_at(place)
+                if found is not None:
+                    self._consider(place, *found)
+        except Damage as damage:
+            self._unclear(place, damage)
+        except OSError as error:
+            self._complain(error)
+
+    def _obey(self, place: int, head: Head, octets: memoryview) -> bool:
+        """Carry out what the operator wished; whoever has the unit does so in the end."""
+        obeyed = False
+        for number in range(head.units):
+            unit = head.unit(number)
+            if unit.wish_in(octets) is not None and self._is_mine(unit.domain(octets)):
+                with suppress(Busy, Gone), Grip(self._files, place + number, head.id) as grip:
+                    grip.obey(now=self._files.clock())
+                    obeyed = True
+        return obeyed
+
+    def _is_mine(self, domain: str) -> bool:
+        return owner_of(domain, self._files.announcer.deliverers) == self._index
+
+    def _unclear(self, place: int, damage: Damage) -> None:
+        """A slot makes no sense: it is being written, or damaged."""
+        try:
+            upkeep.set_aside(self._files, place)
+        except OSError as error:
+            self._complain(error)
+
+    def _complain(self, error: OSError) -> None:
+        self._files.log.event("queue-trouble", reason=str(error))
+
+
+def _is_due(state: State, now: float) -> bool:
+    return state.phase is Phase.WAITING and state.next_attempt <= now

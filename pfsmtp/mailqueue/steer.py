@@ -1,0 +1,67 @@
+"""What the operator wants done, carried out on disk; by a process that need not be the server's.
+
+A unit that nobody has is changed under its lock, at once. One that is under attempt has the wish
+written beside its state: whoever has it carries it out before anything else when the attempt ends,
+and can ask for it meanwhile. Either way the deliverers are told, if any run.
+"""
+
+from __future__ import annotations
+
+from pfsmtp.mailqueue import state, survey
+from pfsmtp.mailqueue.entry import Selection, Wish
+from pfsmtp.mailqueue.files import Files
+from pfsmtp.mailqueue.grip import Busy, Gone, Grip
+from pfsmtp.mailqueue.handover import encode
+from pfsmtp.mailqueue.segment import offset_of, place_in, segment_of, slot_of, unit_of, write
+from pfsmtp.mailqueue.slot import Damage
+
+
+def carry_out(files: Files, wish: Wish, selection: Selection) -> int:
+    """Do it with all units that are selected; return with how many. Raises OSError."""
+    done = 0
+    for place, view in survey.found(files, selection):
+        id = int(view.entry.id, 16)
+        try:
+            if not _change(files, wish, place, id):
+                _leave(files, wish, place, id)
+                # Who had it may have let go before the wish was there.
+                _obey(files, place, id)
+        except (Gone, Damage):
+            continue
+        done += 1
+        whole = place_in(segment_of(place), slot_of(place))
+        files.announcer.tell_all(encode(whole, id))
+    return done
+
+
+def _change(files: Files, wish: Wish, place: int, id: int) -> bool:
+    """Change a unit; False when somebody else has it. Raises Gone, Damage, OSError."""
+    try:
+        with Grip(files, place, id) as grip:
+            now = files.clock()
+            grip.obey(now=now)
+            grip.state = state.carry_out(grip.state, wish, number=grip.state.wish + 1, now=now)
+    except Busy:
+        return False
+    return True
+
+
+def _leave(files: Files, wish: Wish, place: int, id: int) -> None:
+    """Write a wish beside the state of a unit that somebody has. Raises Gone, Damage, OSError."""
+    found = files.segments.head_at(place)
+    if found is None or found[0].id != id:
+        raise Gone
+    head, octets = found
+    unit = head.unit(unit_of(place))
+    before = unit.wish_in(octets)
+    number = max(unit.state(octets).wish, before[0] if before else 0) + 1
+    with files.segments.pen(segment_of(place)) as pen:
+        write(pen, offset_of(place) + unit.wish, unit.encode_wish(number, wish))
+
+
+def _obey(files: Files, place: int, id: int) -> None:
+    try:
+        with Grip(files, place, id) as grip:
+            grip.obey(now=files.clock())
+    except (Busy, Gone):
+        return
