@@ -1,8 +1,9 @@
 """Who a worker runs as, and giving up the way back.
 
 Names are looked up when the configuration is read, in the master, so that a wrong one stops a start
-or a reload; a worker becomes that user for good right after the fork. Binding ports below 1024
-comes before, and is left to the service. `PrivilegeError` says what to do.
+or a reload; a worker becomes that user for good right after the fork, and gives up what it has no
+use for: capabilities, set-uid programs, and being looked into by others of that user. Binding ports
+below 1024 comes before, and is left to the service. `PrivilegeError` says what to do.
 """
 
 from __future__ import annotations
@@ -11,11 +12,14 @@ import ctypes
 import grp
 import os
 import pwd
+import struct
 from dataclasses import dataclass
 
 from pfsmtp.process.errors import ServiceError
 
-_PR_SET_NO_NEW_PRIVS = 38  # prctl(2), linux/prctl.h
+_PR_SET_DUMPABLE = 4  # prctl(2), linux/prctl.h
+_PR_SET_NO_NEW_PRIVS = 38
+_CAPABILITY_VERSION_3 = 0x20080522  # capset(2), linux/capability.h
 
 
 class PrivilegeError(ServiceError):
@@ -66,14 +70,48 @@ def identity(user: str | None, group: str | None) -> Identity | None:
     return Identity(entry.pw_uid, gid, groups, entry.pw_name)
 
 
+def relinquish() -> None:
+    """Give up in this process, for good, what its user may have and nobody here needs."""
+    forbid_inspection()
+    drop_capabilities()
+    forbid_new_privileges()
+
+
+def forbid_inspection() -> None:
+    """Write no core dump, and keep others of this user from tracing us (PR_SET_DUMPABLE).
+
+    Holds for the processes we fork too. What is in memory is people's mail, and keys.
+    """
+    _prctl(_PR_SET_DUMPABLE, 0, what="PR_SET_DUMPABLE")
+
+
+def drop_capabilities() -> None:
+    """Keep none of the capabilities that the service manager may have given, to bind ports.
+
+    Root keeps them: without, it could not use what belongs to others, for which it was chosen.
+    """
+    if os.geteuid() == 0:
+        return
+    header = struct.pack("=Ii", _CAPABILITY_VERSION_3, 0)
+    nothing = bytes(2 * struct.calcsize("=III"))
+    # Those that are ambient go with the permitted ones.
+    if ctypes.CDLL(None, use_errno=True).capset(header, nothing) != 0:
+        code = ctypes.get_errno()
+        raise OSError(code, f"capset: {os.strerror(code)}")
+
+
 def forbid_new_privileges() -> None:
     """Make set-uid programs harmless to this process and all it starts (PR_SET_NO_NEW_PRIVS)."""
+    _prctl(_PR_SET_NO_NEW_PRIVS, 1, what="PR_SET_NO_NEW_PRIVS")
+
+
+def _prctl(option: int, value: int, *, what: str) -> None:
     prctl = ctypes.CDLL(None, use_errno=True).prctl
     # The kernel looks at all 64 bits of each argument.
     prctl.argtypes = (ctypes.c_int, *[ctypes.c_ulong] * 4)
-    if prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0:
+    if prctl(option, value, 0, 0, 0) != 0:
         code = ctypes.get_errno()
-        raise OSError(code, f"PR_SET_NO_NEW_PRIVS: {os.strerror(code)}")
+        raise OSError(code, f"{what}: {os.strerror(code)}")
 
 
 def _user(name: str | None) -> pwd.struct_passwd:

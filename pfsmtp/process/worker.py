@@ -25,7 +25,7 @@ from typing import NoReturn
 from setproctitle import setproctitle
 
 from pfsmtp.process.errors import BOOT_FAILED, BUG, ServiceError
-from pfsmtp.process.privileges import Identity, forbid_new_privileges
+from pfsmtp.process.privileges import Identity, relinquish
 from pfsmtp.process.service import Body, Context, EventLog, Role, Timing
 from pfsmtp.process.shared import Heartbeat
 from pfsmtp.process.signals import SignalPipe, unblock
@@ -83,7 +83,7 @@ def _boot(birth: Birth, log: EventLog) -> Body | None:
     try:
         if birth.identity is not None:
             birth.identity.assume()
-        forbid_new_privileges()
+        relinquish()
         body = birth.role.make(birth.context)
         body.start()
     except (ServiceError, OSError) as error:

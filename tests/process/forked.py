@@ -38,6 +38,11 @@ class Child:
         _, status = os.waitpid(self.pid, 0)
         return os.waitstatus_to_exitcode(status), octets
 
+    def wait(self) -> int:
+        """Wait for the end of the child; return its status as `os.waitpid` has it."""
+        os.close(self._result)
+        return os.waitpid(self.pid, 0)[1]
+
 
 def _run(call: Callable[[], object], writer: int) -> None:
     status = _FAILED
