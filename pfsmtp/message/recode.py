@@ -58,7 +58,7 @@ def needs_smtputf8(envelope: Envelope, header: bytes) -> bool:
 
 def require_smtputf8(*, needed: bool, offered: bool) -> None:
     """Raise PermanentFailure where a message needs SMTPUTF8 and the other side has not got it."""
-    # RFC 6531 §3.2, §4.4: there is no way down from an address in UTF-8.
+    # RFC 6531 §3.2: there is no way down from an address in UTF-8.
     if needed and not offered:
         raise PermanentFailure(
             6, 7, "the message needs SMTPUTF8, which the other server does not offer"

@@ -158,7 +158,7 @@ def _mail(submission: Submission, offered: dict[str, str]) -> str:
 
 
 def _rcpts(submission: Submission, offered: dict[str, str]) -> list[str]:
-    # RFC 9422 §5.1.2: RCPTMAX is the most recipients that one message may have.
+    # RFC 9422 §4.2: RCPTMAX is the most recipients that one message may have.
     for limit in offered.get("LIMITS", "").split():
         name, _, most = limit.partition("=")
         if name == "RCPTMAX" and most.isdecimal() and len(submission.recipients) > int(most):

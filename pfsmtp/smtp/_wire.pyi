@@ -52,7 +52,7 @@ class Decoder:
     longest_line: int
     """In octets, without its line end."""
     size: int
-    """Octets so far, lines ended with CRLF and dots unstuffed (RFC 1870 §3)."""
+    """Octets so far, lines ended with CRLF and dots unstuffed (RFC 1870 §5)."""
     at_line_start: bool
 
     def __init__(self, *, keep_cr: bool) -> None: ...

@@ -93,7 +93,7 @@ def _unknown(keyword: str) -> NoReturn:
 
 
 def _size(parameters: MailParameters, value: str | None) -> MailParameters:
-    # RFC 1870 §5: size-value is 1 to 20 digits
+    # RFC 1870 §3: size-value is 1 to 20 digits
     if not value or not value.isascii() or not value.isdigit() or len(value) > 20:
         _syntax("SIZE is a number of octets, like SIZE=12345")
     return replace(parameters, size=int(value))

@@ -153,7 +153,7 @@ def read_capabilities(lines: Sequence[bytes]) -> Capabilities:
         starttls="STARTTLS" in offered,
         chunking="CHUNKING" in offered,
         takes_size="SIZE" in offered,
-        # RFC 1870 §4: 0 means that there is no fixed limit.
+        # RFC 1870 §3: 0 means that there is no fixed limit.
         size=_positive(next(iter(offered.get("SIZE", ())), "")),
         authentication=frozenset(offered.get("AUTH", ())),
         recipients=_positive(limits.get("RCPTMAX", "")),
