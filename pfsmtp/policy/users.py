@@ -143,7 +143,7 @@ def _postmaster(entries: Sequence[Entry]) -> str:
 
 
 def _fold(local_part: str) -> str:
-    # RFC 6532 §3.1 asks for NFC. Not casefold: it would make one of ß and ss.
+    # RFC 6532 §3.1: the form of letters is NFC. Not casefold, which makes one of ß and ss.
     local_part = local_part.lower()
     return local_part if local_part.isascii() else unicodedata.normalize("NFC", local_part)
 
