@@ -1,9 +1,9 @@
 # Waiting on sockets with the GIL let go once: "accept the next connection", "send the replies and
 # wait for the next octets".
 #
-# A connection's descriptor stays in blocking mode with SO_RCVTIMEO and SO_SNDTIMEO, inherited from
-# its listener, so that a wait costs one system call; poll() comes in only for a shorter deadline.
-# pfsmtp/net/_socketio.pyi documents what is here for its callers.
+# A wait can be ended from outside, through a descriptor `wake` that becomes readable: so a server
+# that is told to stop reaches the threads that wait. pfsmtp/net/_socketio.pyi documents what is
+# here for its callers.
 
 from cpython.buffer cimport PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
@@ -40,7 +40,7 @@ cdef extern from "<sys/socket.h>" nogil:
     int getsockname(int fd, sockaddr* address, socklen_t* length)
     ssize_t send(int fd, const void* octets, size_t count, int flags)
     ssize_t recv(int fd, void* octets, size_t count, int flags)
-    int SOCK_CLOEXEC, MSG_NOSIGNAL, AF_INET, AF_INET6
+    int SOCK_CLOEXEC, MSG_NOSIGNAL, MSG_DONTWAIT, AF_INET, AF_INET6
 
 cdef extern from "<netinet/in.h>" nogil:
     struct in_addr:
@@ -59,12 +59,32 @@ cdef extern from "<arpa/inet.h>" nogil:
     const char* inet_ntop(int family, const void* source, char* target, socklen_t size)
 
 
-cdef bint _ready(int fd, short events, int milliseconds) noexcept nogil:
-    cdef pollfd one
-    one.fd = fd
-    one.events = events
-    one.revents = 0
-    return poll(&one, 1, milliseconds) != 0
+cdef enum:
+    # What waiting, sending or receiving came to, beside a number of octets.
+    FAILED = -1     # errno says why
+    TIMED_OUT = -2
+    NOT_TAKEN = -3  # what was to be sent
+    WOKEN = -4
+
+
+cdef ssize_t _wait(int fd, short events, int milliseconds, int wake) noexcept nogil:
+    """Wait until `fd` is ready: 0, FAILED, TIMED_OUT, or WOKEN when nothing but `wake` is."""
+    cdef pollfd both[2]
+    cdef int ready
+    both[0].fd = fd
+    both[0].events = events
+    both[0].revents = 0
+    both[1].fd = wake  # poll passes over a negative one
+    both[1].events = POLLIN
+    both[1].revents = 0
+    ready = poll(both, 2, milliseconds)
+    while ready < 0 and errno == EINTR:
+        ready = poll(both, 2, milliseconds)
+    if ready < 0:
+        return FAILED
+    if ready == 0:
+        return TIMED_OUT
+    return 0 if both[0].revents else WOKEN
 
 
 cdef str _address(sockaddr_storage* address, int* port):
@@ -145,36 +165,31 @@ def accept(int epoll, int stop):
             PyErr_SetFromErrno(OSError)
 
 
-# What a send or a receive came to, beside a number of octets.
-cdef enum:
-    FAILED = -1     # errno says why
-    TIMED_OUT = -2
-    NOT_TAKEN = -3  # what was to be sent
-
-
 cdef ssize_t _send(int fd, const char* octets, Py_ssize_t count, int milliseconds) noexcept nogil:
-    """Send all: 0, FAILED, or NOT_TAKEN when the peer took nothing for so long."""
+    """Send all: 0, FAILED, or NOT_TAKEN when the peer takes nothing for so long."""
     cdef ssize_t sent
+    cdef ssize_t ready
     while count:
-        sent = send(fd, octets, count, MSG_NOSIGNAL)
-        if sent < 0:
-            if errno == EINTR:
-                continue
-            return NOT_TAKEN if errno == EAGAIN else FAILED
-        octets += sent
-        count -= sent
-        if count and not _ready(fd, POLLOUT, milliseconds):
-            return NOT_TAKEN
+        sent = send(fd, octets, count, MSG_NOSIGNAL | MSG_DONTWAIT)
+        if sent >= 0:
+            octets += sent
+            count -= sent
+        elif errno == EAGAIN:
+            ready = _wait(fd, POLLOUT, milliseconds, -1)
+            if ready != 0:
+                return NOT_TAKEN if ready == TIMED_OUT else FAILED
+        elif errno != EINTR:
+            return FAILED
     return 0
 
 
-cdef ssize_t _receive(int fd, void* target, size_t room) noexcept nogil:
-    cdef ssize_t received = recv(fd, target, room, 0)
-    while received < 0 and errno == EINTR:
-        received = recv(fd, target, room, 0)
-    if received < 0:
-        return TIMED_OUT if errno == EAGAIN else FAILED
-    return received
+cdef ssize_t _receive(int fd, void* target, size_t room, int milliseconds, int wake) noexcept nogil:
+    cdef ssize_t result = _wait(fd, POLLIN, milliseconds, wake)
+    if result == 0:
+        result = recv(fd, target, room, 0)
+        while result < 0 and errno == EINTR:
+            result = recv(fd, target, room, 0)
+    return result
 
 
 cdef int _check(ssize_t result) except -1:
@@ -197,12 +212,11 @@ def send_all(int fd, bytes octets not None, double wait):
     _check(result)
 
 
-def exchange(int fd, bytes octets not None, into, double wait, bint patient):
-    """Send all of `octets`, then wait for input and put it into the buffer `into`.
+def exchange(int fd, bytes octets not None, into, double wait, int wake):
+    """Send all of `octets`, then wait `wait` seconds for input, and put it into the buffer `into`.
 
-    Returns the number of octets received, 0 when the peer has closed. With `patient` the wait ends
-    with the descriptor's own SO_RCVTIMEO, else after `wait` seconds: TimeoutError, nothing was
-    received but all was sent.
+    Returns the number of octets received, 0 when the peer has closed, -1 when `wake` could be read
+    first. TimeoutError: all was sent and nothing received.
     """
     cdef const char* source = PyBytes_AS_STRING(octets)
     cdef Py_ssize_t count = PyBytes_GET_SIZE(octets)
@@ -213,10 +227,24 @@ def exchange(int fd, bytes octets not None, into, double wait, bint patient):
     with nogil:
         if count:
             result = _send(fd, source, count, milliseconds)
-        if result == 0 and not patient and not _ready(fd, POLLIN, milliseconds):
-            result = TIMED_OUT
         if result == 0:
-            result = _receive(fd, space.buf, space.len)
+            result = _receive(fd, space.buf, space.len, milliseconds, wake)
     PyBuffer_Release(&space)
+    if result == WOKEN:
+        return -1
     _check(result)
     return result
+
+
+def wait_for(int fd, bint write, double wait, int wake):
+    """Wait until `fd` can be read, or written to: True; False when `wake` could be read first.
+
+    TimeoutError after `wait` seconds.
+    """
+    cdef ssize_t result
+    with nogil:
+        result = _wait(fd, POLLOUT if write else POLLIN, <int>(wait * 1000), wake)
+    if result == WOKEN:
+        return False
+    _check(result)
+    return True

@@ -22,7 +22,8 @@ from pfsmtp.compose.listeners import Listeners
 from pfsmtp.config import CertificatePair, Config, ConfigError, Inbound, Outbound
 from pfsmtp.log import Log
 from pfsmtp.net.connection import Connection
-from pfsmtp.net.listener import BindError, Listener, set_patience
+from pfsmtp.net.listener import BindError, Listener
+from pfsmtp.net.stream import ClearStream
 from pfsmtp.policy.limits import ClientLimits, ClientTable
 from pfsmtp.policy.users import UserMapError
 from pfsmtp.process.errors import ServiceError
@@ -32,7 +33,7 @@ from pfsmtp.process.service import Body, Context, Role
 from pfsmtp.process.shared import Numbers
 from pfsmtp.process.systemd import InheritedDescriptor
 from pfsmtp.roles.receiver import Receiver
-from pfsmtp.smtp.session import Server
+from pfsmtp.smtp.session import Server, Session
 from pfsmtp.tls import TLSError, describe, ensure_self_signed, server_context
 
 _SEATS = 256
@@ -70,8 +71,6 @@ class MailService:
             listeners = self._listeners.take(config.listen)
         except (ConfigError, UserMapError, TLSError, BindError) as error:
             raise ServiceError(str(error)) from error
-        patience = min(config.limits.command, config.limits.data)
-        set_patience(listeners, patience)
         receiver = Role(
             "receiver",
             config.workers.processes or len(os.sched_getaffinity(0)),
@@ -102,6 +101,10 @@ class MailService:
         """Make a receiver, in its process."""
         self._listeners.keep_only(listeners)
         limits = config.limits
+
+        def connect(stream: ClearStream, session: Session, wake: int) -> Connection:
+            return Connection(stream, session, wake=wake, tls=tls, describe=describe)
+
         clients = ClientLimits(
             self._clients,
             self._seats.take(),
@@ -112,10 +115,9 @@ class MailService:
             context,
             plan.server(self._log, self._numbers.next, clients=clients, tls=tls is not None),
             listeners,
-            connect=partial(Connection, tls=tls, describe=describe),
+            connect=connect,
             clients=clients,
             most=config.workers.connections,
-            patience=min(limits.command, limits.data),
         )
 
 

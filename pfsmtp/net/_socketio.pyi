@@ -12,10 +12,16 @@ def accept(epoll: int, stop: int, /) -> tuple[int, str, int, str, int] | None:
 def send_all(fd: int, octets: bytes, wait: float, /) -> None:
     """Send all. Raises OSError, also when the peer takes nothing for `wait` seconds."""
 
-def exchange(fd: int, octets: bytes, into: object, wait: float, patient: bool, /) -> int:
+def exchange(fd: int, octets: bytes, into: object, wait: float, wake: int, /) -> int:
     """Send `octets`, wait for input, receive it into the buffer `into`: the GIL is let go once.
 
-    Returns the number of octets received, 0 when the peer has closed. With `patient` the wait ends
-    with the descriptor's own SO_RCVTIMEO (one system call less), else after `wait` seconds:
-    TimeoutError, and all has been sent but nothing received. Else OSError.
+    Returns the number of octets received, 0 when the peer has closed, -1 when the descriptor
+    `wake` (-1: none) could be read before there was input. Raises TimeoutError after `wait`
+    seconds: all has been sent, nothing received. Else OSError.
+    """
+
+def wait_for(fd: int, write: bool, wait: float, wake: int, /) -> bool:
+    """Wait until `fd` can be read, or written to: True; False when `wake` could be read first.
+
+    Raises TimeoutError after `wait` seconds, OSError.
     """

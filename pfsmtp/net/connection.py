@@ -18,7 +18,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 
-from pfsmtp.net.stream import ClearStream, StreamLost, StreamTimeout, TLSStream
+from pfsmtp.net.stream import NEVER, ClearStream, StreamLost, StreamTimeout, TLSStream
 from pfsmtp.smtp.envelope import Encryption
 from pfsmtp.smtp.reply import Reply
 from pfsmtp.smtp.server import (
@@ -43,6 +43,7 @@ class Connection:
         stream: ClearStream,
         session: Session,
         *,
+        wake: int,
         tls: ssl.SSLContext | None,
         describe: Callable[[ssl.SSLSocket], Encryption],
         sleep: Callable[[float], None] = time.sleep,
@@ -60,8 +61,7 @@ class Connection:
         self._ends = self._began + self._limits.session
         self._message_began: float | None = None
         self._message_octets = 0
-        self._waiting = False
-        """For a command, so that waking the reader breaks nothing off."""
+        self._wake = wake
 
     def serve(self, *, implicit_tls: bool = False) -> None:
         """Talk until one side has enough."""
@@ -80,20 +80,20 @@ class Connection:
             self._say_last(FAULT)
         finally:
             self.dialogue.close()
-            self._stream.close()
+            self._stream.close(linger=self.dialogue.cut_off)
             self._log_end(outcome)
 
     def drain(self) -> None:
-        """End the dialogue at the next command boundary; called from another thread."""
+        """End the dialogue when no transaction is under way; called from another thread.
+
+        Whoever calls makes `wake` readable then, so that a wait for a command ends, too.
+        """
         self.dialogue.draining = True
-        if self._waiting:
-            self._stream.wake()
 
     def _converse(self) -> None:
         dialogue = self.dialogue
         if self._spoke_too_soon():
-            dialogue.refuse(SPOKE_TOO_SOON)
-            self._finish()
+            self._say_last(SPOKE_TOO_SOON)
             return
         dialogue.start()
         while True:
@@ -103,7 +103,7 @@ class Connection:
                 return
             match dialogue.advance():
                 case Need.CLOSE:
-                    self._finish()
+                    self._stream.send(dialogue.take_output(), _LAST_WORD)
                     return
                 case Need.SEND:
                     self._stream.send(dialogue.take_output(), self._limits.command)
@@ -119,46 +119,36 @@ class Connection:
         output = dialogue.take_output()
         if output and dialogue.pause:
             self._sleep(dialogue.pause)
-        deadline = self._deadline(replied=bool(output))
-        self._waiting = not dialogue.receiving
-        if dialogue.draining and self._waiting:
-            self._stream.send(output, self._limits.command)
-            return False
-        while True:
-            wait = deadline - self._clock()
-            try:
-                count = self._stream.exchange(output, dialogue.input, max(wait, 0.0))
-                break
-            except StreamTimeout:
-                # A stream may come back early, to be asked again.
-                output = b""
-                if self._clock() >= deadline:
-                    self._say_last(TOO_SLOW)
-                    raise
-        self._waiting = False
+        wait = self._budget(replied=bool(output))
+        # What is under way is not broken off.
+        wake = self._wake if dialogue.between_transactions else NEVER
+        try:
+            count = self._stream.exchange(output, dialogue.input, wait, wake)
+        except StreamTimeout:
+            self._say_last(TOO_SLOW)
+            raise
         self._message_octets += count
         return count > 0
 
-    def _deadline(self, *, replied: bool) -> float:
-        """When the next input must have come, on the session's clock."""
+    def _budget(self, *, replied: bool) -> float:
+        """Seconds in which the next input must come."""
         now = self._clock()
         limits = self._limits
         if not self.dialogue.receiving:
             self._message_began = None
             if replied:
                 self._command_began = now
-            return min(self._command_began + limits.command, self._ends)
+            return max(min(self._command_began + limits.command, self._ends) - now, 0.0)
         if self._message_began is None:
             self._message_began = now
             self._message_octets = 0
         # When a message that grows no more falls below the minimum rate.
         slowest = max(limits.minimum_rate_after, self._message_octets / limits.minimum_rate)
-        return min(now + limits.data, self._message_began + slowest, self._ends)
+        return max(min(now + limits.data, self._message_began + slowest, self._ends) - now, 0.0)
 
     def _secure(self) -> None:
         """Negotiate TLS, or raise StreamTimeout or StreamLost."""
         assert self._tls is not None
-        self._waiting = False
         try:
             stream = self._clear.secure(
                 self._tls, min(self._limits.command, self._ends - self._clock())
@@ -176,7 +166,7 @@ class Connection:
         peer = self._session.peer
         if not self._limits.greeting_delay or peer.loopback or peer.encryption is not None:
             return False
-        if not self._clear.readable(self._limits.greeting_delay):
+        if not self._clear.is_readable(self._limits.greeting_delay):
             return False
         self._session.log.event("refused", client=peer.address, reason="spoke before the greeting")
         return True
@@ -185,13 +175,7 @@ class Connection:
         """Say why it ends, to a client that may not listen."""
         self.dialogue.refuse(reply)
         with suppress(StreamLost):
-            self._finish()
-
-    def _finish(self) -> None:
-        """Send what is left to say; the caller closes."""
-        self._stream.send(self.dialogue.take_output(), _LAST_WORD)
-        if self._stream is self._clear and (self._session.errors or len(self.dialogue.input)):
-            self._clear.linger()
+            self._stream.send(self.dialogue.take_output(), _LAST_WORD)
 
     def _log_end(self, outcome: str) -> None:
         session = self._session

@@ -1,7 +1,7 @@
 """Listening sockets: bound in the master, shared by all workers.
 
-What a connection needs is set once on its listener, and inherited by what it accepts: TCP_NODELAY,
-and the time a read or write may take. Errors name the address and the remedy.
+What a connection needs is set once on its listener, and inherited by what it accepts: TCP_NODELAY.
+Errors name the address and the remedy.
 """
 
 from __future__ import annotations
@@ -9,8 +9,6 @@ from __future__ import annotations
 import errno
 import os
 import socket
-import struct
-from collections.abc import Iterable
 from dataclasses import dataclass
 
 from pfsmtp.config import Address
@@ -61,14 +59,6 @@ def adopt(sock: socket.socket, *, implicit_tls: bool) -> Listener:
     sock.setblocking(False)
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     return Listener(sock, implicit_tls)
-
-
-def set_patience(listeners: Iterable[Listener], seconds: float) -> None:
-    """How long a read or write of a connection may take before it is looked at again."""
-    timeval = struct.pack("ll", int(seconds), int(seconds % 1 * 1_000_000))
-    for listener in listeners:
-        listener.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, timeval)
-        listener.socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, timeval)
 
 
 def _explain(address: Address, error: OSError) -> str:

@@ -8,14 +8,17 @@ Whatever goes wrong with the connection leaves here as `StreamTimeout` or `Strea
 
 from __future__ import annotations
 
-import select
 import socket
 import ssl
+import time
 from contextlib import suppress
 from typing import Protocol
 
 from pfsmtp.net import _socketio
 from pfsmtp.smtp.wire import Input
+
+NEVER = -1
+"""A `wake` that ends no wait."""
 
 _LINGER = 1.0
 """Seconds in which a client that is cut off may still read why."""
@@ -33,10 +36,12 @@ class StreamLost(Exception):
 class Stream(Protocol):
     """A connection to a client."""
 
-    def exchange(self, octets: bytes, into: Input, wait: float) -> int:
-        """Send `octets`, and receive once, within `wait` seconds; 0 when the peer has closed.
+    def exchange(self, octets: bytes, into: Input, wait: float, wake: int) -> int:
+        """Send `octets`, then wait `wait` seconds for input, and receive it once.
 
-        Raises StreamTimeout, and all has been sent but nothing received; StreamLost.
+        Returns how much, 0 when the peer has closed, -1 when the descriptor `wake` could be read
+        before there was input. Raises StreamTimeout: all has been sent, nothing received;
+        StreamLost.
         """
         ...
 
@@ -44,160 +49,169 @@ class Stream(Protocol):
         """Send `octets`. Raises StreamLost, also when nothing moves for `wait` seconds."""
         ...
 
-    def wake(self) -> None:
-        """End a receive that is under way in another thread: it finds the input at its end."""
-        ...
+    def close(self, *, linger: bool) -> None:
+        """Close. With `linger`, let a client that still sends read our last words first.
 
-    def close(self) -> None: ...
+        Closing at once would reset the connection, and what was on its way would be lost.
+        """
+        ...
 
 
 class ClearStream:
-    """The octets of a descriptor whose SO_RCVTIMEO and SO_SNDTIMEO are `patience` seconds."""
+    """The octets of a descriptor, which is its own from now on."""
 
-    __slots__ = ("_patience", "fd")
+    __slots__ = ("_fd",)
 
-    def __init__(self, fd: int, patience: float) -> None:
-        self.fd = fd
-        self._patience = patience
+    def __init__(self, fd: int) -> None:
+        self._fd = fd
 
-    def exchange(self, octets: bytes, into: Input, wait: float) -> int:
+    def exchange(self, octets: bytes, into: Input, wait: float, wake: int) -> int:
         try:
-            count = _socketio.exchange(self.fd, octets, into, wait, wait >= self._patience)
+            count = _socketio.exchange(self._fd, octets, into, wait, wake)
         except TimeoutError:
             raise StreamTimeout from None
         except OSError as error:
             raise StreamLost(_reason(error)) from error
-        into.received(count)
+        if count > 0:
+            into.received(count)
         return count
 
     def send(self, octets: bytes, wait: float) -> None:
         try:
-            _socketio.send_all(self.fd, octets, wait)
+            _socketio.send_all(self._fd, octets, wait)
         except OSError as error:
             raise StreamLost(_reason(error)) from error
 
-    def readable(self, wait: float) -> bool:
+    def is_readable(self, wait: float) -> bool:
         """Whether the peer sends something, or closes, within `wait` seconds."""
-        poll = select.poll()
-        poll.register(self.fd, select.POLLIN)
-        return bool(poll.poll(wait * 1000))
-
-    def wake(self) -> None:
-        with suppress(OSError), self._borrowed() as sock:
-            sock.shutdown(socket.SHUT_RD)
-
-    def linger(self) -> None:
-        """Let a client that still sends read our last words: closing at once would reset them."""
-        with suppress(OSError), self._borrowed() as sock:
-            sock.shutdown(socket.SHUT_WR)
-            left = _LINGER_OCTETS
-            while left > 0 and self.readable(_LINGER):
-                octets = sock.recv(65536)
-                if not octets:
-                    return
-                left -= len(octets)
+        try:
+            return _socketio.wait_for(self._fd, False, wait, NEVER)
+        except TimeoutError:
+            return False
+        except OSError as error:
+            raise StreamLost(_reason(error)) from error
 
     def secure(self, context: ssl.SSLContext, wait: float) -> TLSStream:
         """Negotiate TLS. The descriptor is the new stream's from now on, even on failure.
 
         Raises StreamTimeout, StreamLost.
         """
-        sock = socket.socket(fileno=self.fd)
-        self.fd = -1
+        try:
+            sock = socket.socket(fileno=self._fd)
+        except OSError as error:
+            raise StreamLost(_reason(error)) from error
+        self._fd = -1
         return TLSStream(sock, context, wait)
 
-    def close(self) -> None:
-        fd, self.fd = self.fd, -1
-        if fd >= 0:
+    def close(self, *, linger: bool) -> None:
+        fd, self._fd = self._fd, -1
+        if fd < 0:
+            return
+        if not linger:
             with suppress(OSError):
                 socket.close(fd)
-
-    def _borrowed(self) -> _Borrowed:
-        return _Borrowed(self.fd)
-
-
-class _Borrowed:
-    """A socket object around a descriptor that stays somebody else's."""
-
-    __slots__ = ("_socket",)
-
-    def __init__(self, fd: int) -> None:
-        self._socket = socket.socket(fileno=fd)
-
-    def __enter__(self) -> socket.socket:
-        return self._socket
-
-    def __exit__(self, *_: object) -> None:
-        self._socket.detach()
+            return
+        with suppress(OSError), socket.socket(fileno=fd) as sock:
+            _linger(sock)
 
 
 class TLSStream:
     """The octets of a connection under TLS."""
 
-    __slots__ = ("_socket", "_wait")
+    __slots__ = ("_fd", "_socket")
 
     def __init__(self, sock: socket.socket, context: ssl.SSLContext, wait: float) -> None:
         """Negotiate, as the server, within `wait` seconds."""
-        sock.settimeout(wait)
-        self._wait = wait
+        sock.setblocking(False)
+        self._fd = sock.fileno()
         try:
             self._socket = context.wrap_socket(
                 sock, server_side=True, do_handshake_on_connect=False
             )
-        except OSError as error:
-            sock.close()
-            raise StreamLost(str(error)) from error
-        try:
-            self._socket.do_handshake()
-        except TimeoutError:
-            self._socket.close()
-            raise StreamTimeout from None
         except (OSError, ValueError) as error:
-            self._socket.close()
+            sock.close()
             raise StreamLost(_reason(error)) from error
+        try:
+            self._shake_hands(time.monotonic() + wait)
+        except (StreamTimeout, StreamLost):
+            self._socket.close()
+            raise
 
     @property
     def socket(self) -> ssl.SSLSocket:
         return self._socket
 
-    def exchange(self, octets: bytes, into: Input, wait: float) -> int:
+    def exchange(self, octets: bytes, into: Input, wait: float, wake: int) -> int:
         if octets:
             self.send(octets, wait)
-        self._set_wait(wait)
-        try:
-            count = self._socket.recv_into(into)
-        except TimeoutError:
-            raise StreamTimeout from None
-        except (OSError, ValueError) as error:
-            raise StreamLost(_reason(error)) from error
-        into.received(count)
-        return count
+        while True:
+            try:
+                count = self._socket.recv_into(into)
+            except ssl.SSLWantReadError:
+                if not self._wait(wait, wake=wake):
+                    return -1
+            except ssl.SSLWantWriteError:
+                self._wait(wait, write=True)
+            except (OSError, ValueError) as error:
+                raise StreamLost(_reason(error)) from error
+            else:
+                into.received(count)
+                return count
 
     def send(self, octets: bytes, wait: float) -> None:
-        self._set_wait(wait)
+        left = memoryview(octets)
+        while left:
+            try:
+                left = left[self._socket.send(left) :]
+            except ssl.SSLWantWriteError:
+                try:
+                    self._wait(wait, write=True)
+                except StreamTimeout:
+                    raise StreamLost("the peer does not read") from None
+            except ssl.SSLWantReadError:
+                self._wait(wait)
+            except (OSError, ValueError) as error:
+                raise StreamLost(_reason(error)) from error
+
+    def close(self, *, linger: bool) -> None:
+        with suppress(OSError, ValueError):
+            # Sends close_notify, and does not wait for the peer's.
+            self._socket.unwrap()
+        with suppress(OSError), self._socket as sock:
+            if linger:
+                _linger(sock)
+
+    def _shake_hands(self, deadline: float) -> None:
+        while True:
+            try:
+                self._socket.do_handshake()
+                return
+            except ssl.SSLWantReadError:
+                self._wait(deadline - time.monotonic())
+            except ssl.SSLWantWriteError:
+                self._wait(deadline - time.monotonic(), write=True)
+            except (OSError, ValueError) as error:
+                raise StreamLost(_reason(error)) from error
+
+    def _wait(self, wait: float, *, write: bool = False, wake: int = NEVER) -> bool:
         try:
-            self._socket.sendall(octets)
-        except (OSError, ValueError) as error:
+            return _socketio.wait_for(self._fd, write, max(wait, 0.0), wake)
+        except TimeoutError:
+            raise StreamTimeout from None
+        except OSError as error:
             raise StreamLost(_reason(error)) from error
 
-    def wake(self) -> None:
-        with suppress(OSError):
-            # Not SSLSocket.shutdown, which would forget the TLS state under the reading thread.
-            socket.socket.shutdown(self._socket, socket.SHUT_RD)
 
-    def close(self) -> None:
-        with suppress(OSError, ValueError):
-            # Send close_notify, and do not wait for the peer's.
-            self._socket.settimeout(0)
-            self._socket.unwrap()
-        with suppress(OSError):
-            self._socket.close()
-
-    def _set_wait(self, wait: float) -> None:
-        # Each change is a system call, so small ones wait until they matter.
-        if wait < self._wait or wait > self._wait * 1.5:
-            self._socket.settimeout(wait)
-            self._wait = wait
+def _linger(sock: socket.socket) -> None:
+    sock.shutdown(socket.SHUT_WR)
+    deadline = time.monotonic() + _LINGER
+    left = _LINGER_OCTETS
+    while left > 0 and (wait := deadline - time.monotonic()) > 0:
+        _socketio.wait_for(sock.fileno(), False, wait, NEVER)
+        octets = socket.socket.recv(sock, 65536, socket.MSG_DONTWAIT)
+        if not octets:
+            return
+        left -= len(octets)
 
 
 def _reason(error: Exception) -> str:

@@ -60,10 +60,9 @@ class Receiver:
         server: Server,
         listeners: Sequence[Listener],
         *,
-        connect: Callable[[ClearStream, Session], Connection],
+        connect: Callable[[ClearStream, Session, int], Connection],
         clients: ClientLimits,
         most: int,
-        patience: float,
     ) -> None:
         self._context = context
         self._server = server
@@ -71,7 +70,6 @@ class Receiver:
         self._connect = connect
         self._clients = clients
         self._most = most
-        self._patience = patience
         self._log = server.log.bind(worker=context.index + 1)
         self._stop = os.eventfd(0, os.EFD_CLOEXEC)
         self._epoll = select.epoll()
@@ -95,7 +93,6 @@ class Receiver:
 
     def drain(self) -> None:
         self._draining = True
-        os.eventfd_write(self._stop, 1)
         for fd, listener in self._listeners.items():
             # Kept open, it would stay bound though nobody accepts from it.
             with suppress(OSError):
@@ -103,6 +100,7 @@ class Receiver:
             listener.close()
         for connection in tuple(self._connections):
             connection.drain()
+        os.eventfd_write(self._stop, 1)
 
     def finished(self) -> bool:
         return self._threads == 0
@@ -141,7 +139,7 @@ class Receiver:
         if accepted is None:
             return False
         fd, address, port, own_address, listener = accepted
-        stream = ClearStream(fd, self._patience)
+        stream = ClearStream(fd)
         if not self._make_way():
             self._turn_away(stream, address, _FULL)
             return True
@@ -158,7 +156,7 @@ class Receiver:
 
     def _serve(self, stream: ClearStream, peer: Peer, *, implicit_tls: bool) -> None:
         session = Session(self._server, peer, self._log)
-        connection = self._connect(stream, session)
+        connection = self._connect(stream, session, self._stop)
         self._connections.add(connection)
         if self._draining:
             # It was accepted as the drain began; who drains may have missed it.
@@ -195,7 +193,7 @@ class Receiver:
         self._log.event("turned-away", client=address, reason=f"{reply.code} {reply.lines[0]}")
         with suppress(StreamLost):
             stream.send(reply.octets, _LAST_WORD)
-        stream.close()
+        stream.close(linger=False)
 
     def _wait_out(self, error: OSError) -> bool:
         """Accepting failed: go on after a while, unless it was because we are draining."""

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from enum import Enum, auto
 
-from pfsmtp.smtp import command
+from pfsmtp.smtp import command, handlers
 from pfsmtp.smtp.data import refusal
 from pfsmtp.smtp.envelope import Encryption
 from pfsmtp.smtp.errors import DeliveryFailure, PeerError
@@ -59,13 +59,15 @@ class Need(Enum):
 class Dialogue:
     """One session, from the greeting to the close."""
 
-    __slots__ = ("_output", "draining", "input", "session")
+    __slots__ = ("_output", "cut_off", "draining", "input", "session")
 
     def __init__(self, session: Session) -> None:
         self.session = session
         self.input = Input()
         self.draining = False
-        """No further command is carried out: the next is answered 421."""
+        """No further transaction is begun: what comes behind the present one is answered 421."""
+        self.cut_off = False
+        """We end it, and the client may not have expected that."""
         self._output: list[bytes] = []
 
     def start(self) -> None:
@@ -76,6 +78,11 @@ class Dialogue:
     def receiving(self) -> bool:
         """A message is coming in; what comes next is not a command."""
         return self.session.incoming is not None
+
+    @property
+    def between_transactions(self) -> bool:
+        """Nothing would be broken off if the dialogue ended here."""
+        return self.session.transaction is None and self.session.incoming is None
 
     @property
     def pause(self) -> float:
@@ -109,6 +116,7 @@ class Dialogue:
 
     def refuse(self, reply: Reply) -> None:
         """Say a last word that no command asked for; the caller closes."""
+        self.cut_off = True
         self._output.append(reply.octets)
 
     def close(self) -> None:
@@ -128,7 +136,7 @@ class Dialogue:
                 return self._refuse(b"", b"", _NOT_SMTP)
             return Need.INPUT
         verb, argument = line
-        if self.draining:
+        if self.draining and self.between_transactions and verb != b"QUIT":
             return self._say(SHUTTING_DOWN)
         try:
             reply = command.run(self.session, verb, argument)
@@ -168,6 +176,7 @@ class Dialogue:
         self._output.append(reply.octets)
         match reply.after:
             case After.CLOSE:
+                self.cut_off = reply is not handlers.CLOSING
                 return Need.CLOSE
             case After.START_TLS:
                 return Need.TLS

@@ -126,7 +126,8 @@ class Program:
     # -- its life
 
     def start(self, *, prefix: tuple[str, ...] = (), ready: bool = True) -> None:
-        """Start, and wait until it greets. `prefix` is a command to run it under."""
+        """Start, and wait until all workers are ready. `prefix` is a command to run it under."""
+        before = len(self.events("generation-ready"))
         with self.errors.open("ab") as errors:
             self._process = subprocess.Popen(
                 [*prefix, sys.executable, "-m", "pfsmtp", "-c", str(self.config)],
@@ -137,16 +138,12 @@ class Program:
                 env=os.environ | {"PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "error"},
             )
         if ready:
-            eventually(self._greets, what=self.errors.read_text())
+            eventually(lambda: self._is_ready(before), what=self.errors.read_text())
 
-    def _greets(self) -> bool:
+    def _is_ready(self, before: int) -> bool:
         assert self._process is not None
         assert self._process.poll() is None, self.errors.read_text() + self.log_text()
-        try:
-            with socket.create_connection(("127.0.0.1", self.port), timeout=PATIENCE) as sock:
-                return sock.recv(4) == b"220 "
-        except OSError:
-            return False
+        return len(self.events("generation-ready")) > before
 
     @property
     def pid(self) -> int:

@@ -192,7 +192,8 @@ def read_apart(line: bytes | str) -> bytes | str:
     if isinstance(line, str):
         return line
     verb, _, argument = line.rstrip(b" ").partition(b" ")
-    return verb.upper() + b" " + argument.lstrip(b" ")
+    # A verb of more than 16 octets is none we know, and stays as it is.
+    return (verb.upper() if len(verb) <= 16 else verb) + b" " + argument.lstrip(b" ")
 
 
 @given(
