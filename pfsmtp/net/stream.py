@@ -14,7 +14,7 @@ import time
 from contextlib import suppress
 from typing import Protocol
 
-from pfsmtp.net import _socketio
+from pfsmtp.net import socketio
 from pfsmtp.smtp.wire import Input
 
 NEVER = -1
@@ -67,7 +67,7 @@ class ClearStream:
 
     def exchange(self, octets: bytes, into: Input, wait: float, wake: int) -> int:
         try:
-            count = _socketio.exchange(self._fd, octets, into, wait, wake)
+            count = socketio.exchange(self._fd, octets, into, wait, wake)
         except TimeoutError:
             raise StreamTimeout from None
         except OSError as error:
@@ -78,14 +78,14 @@ class ClearStream:
 
     def send(self, octets: bytes, wait: float) -> None:
         try:
-            _socketio.send_all(self._fd, octets, wait)
+            socketio.send_all(self._fd, octets, wait)
         except OSError as error:
             raise StreamLost(_reason(error)) from error
 
     def is_readable(self, wait: float) -> bool:
         """Whether the peer sends something, or closes, within `wait` seconds."""
         try:
-            return _socketio.wait_for(self._fd, False, wait, NEVER)
+            return socketio.wait_for(self._fd, False, wait, NEVER)
         except TimeoutError:
             return False
         except OSError as error:
@@ -195,7 +195,7 @@ class TLSStream:
 
     def _wait(self, wait: float, *, write: bool = False, wake: int = NEVER) -> bool:
         try:
-            return _socketio.wait_for(self._fd, write, max(wait, 0.0), wake)
+            return socketio.wait_for(self._fd, write, max(wait, 0.0), wake)
         except TimeoutError:
             raise StreamTimeout from None
         except OSError as error:
@@ -207,7 +207,7 @@ def _linger(sock: socket.socket) -> None:
     deadline = time.monotonic() + _LINGER
     left = _LINGER_OCTETS
     while left > 0 and (wait := deadline - time.monotonic()) > 0:
-        _socketio.wait_for(sock.fileno(), False, wait, NEVER)
+        socketio.wait_for(sock.fileno(), False, wait, NEVER)
         octets = socket.socket.recv(sock, 65536, socket.MSG_DONTWAIT)
         if not octets:
             return

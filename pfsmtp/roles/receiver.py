@@ -19,7 +19,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Protocol
 
-from pfsmtp.net import _socketio
+from pfsmtp.net import socketio
 from pfsmtp.net.connection import Connection
 from pfsmtp.net.listener import Listener
 from pfsmtp.net.stream import ClearStream, StreamLost
@@ -85,7 +85,7 @@ class Receiver:
 
     def start(self) -> None:
         for fd in self._listeners:
-            _socketio.queue_up(self._epoll.fileno(), fd)
+            socketio.queue_up(self._epoll.fileno(), fd)
         self._epoll.register(self._stop, select.EPOLLIN)
         threading.stack_size(_STACK)
         with self._lock:
@@ -133,7 +133,7 @@ class Receiver:
     def _serve_next(self) -> bool:
         """Take one connection and serve it; False when this thread is to end."""
         try:
-            accepted = _socketio.accept(self._epoll.fileno(), self._stop)
+            accepted = socketio.accept(self._epoll.fileno(), self._stop)
         except OSError as error:
             return self._wait_out(error)
         if accepted is None:
