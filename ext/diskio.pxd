@@ -88,7 +88,9 @@ cdef inline int copy_octets(int source, long start, long length, int target) noe
     return 0
 
 
-cdef inline int rename_new(int source, const char *name, int target, const char *new_name) noexcept nogil:
+cdef inline int rename_new(
+    int source, const char *name, int target, const char *new_name
+) noexcept nogil:
     """Rename, never over another file."""
     cdef int error
     if renameat2(source, name, target, new_name, RENAME_NOREPLACE) == 0:

@@ -1,8 +1,8 @@
-"""Files that are on disk before the call returns; `pfsmtp/durable.py` is the door, its stub the guide.
+"""Files that are on disk before the call returns; `pfsmtp/durable.py` is the door to it.
 
 For one message the order of system calls is openat, writev, fsync, close, renameat2, fsync of the
 directory; all under one release of the GIL. What is left to Python: names, contents, and what an
-error means. A function without the GIL returns 0 or an errno, and notes in `Fault` what it was at.
+error means.
 """
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
@@ -21,24 +21,18 @@ from diskio cimport (
     O_NONBLOCK,
     O_RDONLY,
     O_RDWR,
-    O_WRONLY,
-    SYNC_FILE_RANGE_WRITE,
-    copy_octets,
     iovec,
     make_file,
     openat,
     rename_new,
-    sync_file_range,
     unlinkat,
     write_parts,
 )
 from groupcommit cimport Group, free_group, group_sync, new_group
+from jobs cimport Fault, Job, show, stage, take_back
 
 import os
 import re
-
-cdef enum:
-    OPEN_AT_ONCE = 32  # files written before the first of them is synced
 
 
 cdef int open_directory(object path, Directory parent, bint follow) except -1:
@@ -156,129 +150,6 @@ cdef class Filesystem:
             raise failure(error, b"syncfs", NULL)
 
 
-cdef struct Fault:
-    const char *step
-    const char *name
-
-
-cdef struct Job:
-    int tmp
-    int new
-    const char *name
-    iovec *parts
-    int count
-    int source             # -1, or the file whose octets from `start` on follow the parts
-    long start
-    long length
-    Group *file_group      # NULL: the file has an fsync of its own
-    Group *new_group
-    int fd
-    bint staged            # a file of ours is in tmp/
-    bint moved             # one is in new/
-
-
-cdef int at(const char *step, const char *name, int error, Fault *fault) noexcept nogil:
-    """Note where an error came from; passes it through."""
-    if error:
-        fault.step = step
-        fault.name = name
-    return error
-
-
-cdef int write_job(Job *job, int access, Fault *fault) noexcept nogil:
-    cdef int error = make_file(job.tmp, job.name, access, &job.fd)
-    if error:
-        return at("open", job.name, error, fault)
-    job.staged = True
-    error = write_parts(job.fd, job.parts, job.count)
-    if not error and job.source >= 0:
-        error = copy_octets(job.source, job.start, job.length, job.fd)
-    return at("write", job.name, error, fault)
-
-
-cdef int sync_job(Job *job, Fault *fault) noexcept nogil:
-    cdef int error = 0
-    cdef int fd = job.fd
-    if job.file_group == NULL and fsync(fd) != 0:
-        return at("fsync", job.name, errno, fault)
-    job.fd = -1
-    if close(fd) != 0:
-        error = errno
-    return at("close", job.name, error, fault)
-
-
-cdef int sync_groups(Job *jobs, int count, bint files, Fault *fault) noexcept nogil:
-    """Sync each group of these jobs once: that of their files, or that of their entries in new/."""
-    cdef Group *group
-    cdef int error, i, j
-    for i in range(count):
-        group = jobs[i].file_group if files else jobs[i].new_group
-        if group == NULL:
-            continue
-        j = 0
-        while (jobs[j].file_group if files else jobs[j].new_group) != group:
-            j += 1
-        if j < i:
-            continue
-        error = group_sync(group)
-        if error:
-            return at("sync", jobs[i].name, error, fault)
-    return 0
-
-
-cdef int stage(Job *jobs, int count, Fault *fault) noexcept nogil:
-    """Write and sync all files. Some at a time are written before the first is synced:
-    one commit of the file system's journal then serves them all."""
-    cdef int error, i, first = 0, end = 0
-    while end < count:
-        first = end
-        end = min(count, first + <int> OPEN_AT_ONCE)
-        for i in range(first, end):
-            error = write_job(&jobs[i], O_WRONLY, fault)
-            if error:
-                return error
-            if count > 1 and jobs[i].file_group == NULL:
-                sync_file_range(jobs[i].fd, 0, 0, SYNC_FILE_RANGE_WRITE)  # only a start
-        for i in range(first, end):
-            error = sync_job(&jobs[i], fault)
-            if error:
-                return error
-    return sync_groups(jobs, count, True, fault)
-
-
-cdef int show(Job *jobs, int count, Fault *fault) noexcept nogil:
-    """Rename all into new/, then make that durable."""
-    cdef int error, i
-    for i in range(count):
-        error = rename_new(jobs[i].tmp, jobs[i].name, jobs[i].new, jobs[i].name)
-        if error:
-            return at("rename", jobs[i].name, error, fault)
-        jobs[i].staged = False
-        jobs[i].moved = True
-    return sync_groups(jobs, count, False, fault)
-
-
-cdef void take_back(Job *jobs, int count) noexcept nogil:
-    """After a failure: leave nothing, as far as the disk lets us."""
-    cdef Fault ignored
-    cdef int i
-    cdef bint shown = False
-    for i in range(count):
-        if jobs[i].fd >= 0:
-            close(jobs[i].fd)
-            jobs[i].fd = -1
-        if jobs[i].staged:
-            unlinkat(jobs[i].tmp, jobs[i].name, 0)
-        if jobs[i].moved:
-            unlinkat(jobs[i].new, jobs[i].name, 0)
-            shown = True
-    if shown:
-        # One that failed before stays failed, and returns at once.
-        for i in range(count):
-            if jobs[i].moved:
-                sync_groups(&jobs[i], 1, False, &ignored)
-
-
 cdef object failure(int error, const char *step, const char *name):
     text = f"{step.decode()}: {os.strerror(error)}"
     return OSError(error, text) if name == NULL else OSError(error, text, os.fsdecode(name))
@@ -324,7 +195,7 @@ cdef class Batch:
         cdef tuple octets = () if parts is None else tuple(parts)
         cdef int i, count = <int> len(octets)
         if tmp is None:
-            raise TypeError("no directory")
+            raise TypeError("no directory to write to")
         job.name = checked(name)
         job.fd = job.source = -1
         job.tmp = tmp.fd
@@ -350,7 +221,10 @@ cdef class Batch:
     cdef int run(self, bint staging, bint showing) except -1:
         """Do it all, or undo it and raise."""
         cdef Fault fault
-        cdef int error = 0
+        cdef int i, error = 0
+        for i in range(self.count if showing else 0):
+            if self.jobs[i].new_group == NULL:
+                raise TypeError("no directory to rename into")
         with nogil:
             if staging:
                 error = stage(self.jobs, self.count, &fault)
@@ -378,15 +252,17 @@ def deliver(
 
 
 def deliver_all(deliveries not None):
-    cdef Batch batch = Batch(len(deliveries))
-    for tmp, name, parts, new in deliveries:
+    cdef tuple fixed = tuple(deliveries)
+    cdef Batch batch = Batch(<int> len(fixed))
+    for tmp, name, parts, new in fixed:
         batch.add(tmp, name, parts, new)
     batch.run(True, True)
 
 
 def publish(moves not None):
-    cdef Batch batch = Batch(len(moves))
-    for tmp, name, new in moves:
+    cdef tuple fixed = tuple(moves)
+    cdef Batch batch = Batch(<int> len(fixed))
+    for tmp, name, new in fixed:
         batch.add(tmp, name, None, new)
     batch.run(False, True)
 
@@ -467,6 +343,8 @@ cdef class File:
             raise failure(error, b"fsync", checked(self.name))
 
     def close(self):
-        if self.fd >= 0:
-            close(self.fd)
+        cdef int fd = self.fd
         self.fd = -1
+        if fd >= 0:
+            with nogil:
+                close(fd)

@@ -1,7 +1,7 @@
 """Group commit: threads that want the same thing synced at the same moment have it synced once.
 
-The first becomes the leader and syncs; those who come while it does wait for the next round, which the
-first of them leads. Runs without the GIL. Inline, for the one module that needs it.
+The first becomes the leader and syncs; those who come while it does wait for the next round, which
+the first of them leads. Runs without the GIL. Inline, for the one module that needs it.
 """
 
 from libc.errno cimport errno
@@ -104,7 +104,7 @@ cdef inline void pass_on(Group *group) noexcept nogil:
 cdef inline int group_sync(Group *group) noexcept nogil:
     """Sync for all that was done before now: alone, or with those who ask at the same moment.
 
-    Who comes while a sync runs is not served by it, since it may have passed by already what he wants synced.
+    Who comes while a sync runs is not served by it: it may be past what he wants synced.
     """
     cdef Waiter *members
     cdef int error = -1

@@ -101,6 +101,21 @@ def test_parts_that_are_no_bytes_are_refused_before_anything_is_made(box: Box) -
     assert box.staged() == []
 
 
+def test_no_directory_is_refused_before_anything_is_made(box: Box) -> None:
+    nowhere: Directory = None  # type: ignore[assignment]
+    attempts: list[Callable[[], None]] = [
+        lambda: durable.deliver(box.tmp, "a", [b"x"], nowhere),
+        lambda: durable.deliver_all([(box.tmp, "a", [b"x"], nowhere)]),
+        lambda: durable.deliver_all([(nowhere, "a", [b"x"], box.new)]),
+        lambda: durable.publish([(box.tmp, "a", nowhere)]),
+        lambda: durable.store(nowhere, "a", [b"x"]),
+    ]
+    for attempt in attempts:
+        with pytest.raises(TypeError):
+            attempt()
+    assert box.staged() == []
+
+
 # Nothing is ever replaced
 
 
