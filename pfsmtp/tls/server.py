@@ -19,8 +19,9 @@ which makes a new one, changes the key: a sender with an older ticket makes a fu
 
 SNI comes from the other side. A name that is in no certificate gets the first one (RFC 6066 §3
 allows it; a sender that does not look at names is served, one that does will say so). A name that
-is not ASCII never gets here: `ssl` ends that handshake, the connection only, and reports it,
-escaped, through `sys.unraisablehook`, which a worker points to its log. Nothing here logs a name.
+is not ASCII never gets here: where there are several certificates, `ssl` ends that handshake, and
+no more than that connection, and reports it, escaped, to `sys.unraisablehook`. Nothing here logs a
+name.
 """
 
 from __future__ import annotations
