@@ -29,7 +29,6 @@ from pfsmtp.smtp.conversation import (
     Conversation,
     Dialogue,
     HostFailure,
-    StartTLS,
     TLSFailed,
     Wait,
 )
@@ -43,11 +42,12 @@ NO_TLS = Status(4, 7, 4)
 
 
 class TLSPolicy(Enum):
-    """What is done about STARTTLS."""
+    """What is done about encryption."""
 
     NEVER = "never"
     PREFERRED = "preferred"
     REQUIRED = "required"
+    IMPLICIT = "implicit"  # from the first octet, without STARTTLS (RFC 8314 §3.3)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,12 +80,15 @@ class Client:
 
     def greet(self, tls: TLSPolicy, credentials: Credentials | None = None) -> Dialogue[None]:
         """Come to a state in which MAIL may be sent. Raises HostFailure and TLSFailed."""
+        if tls is TLSPolicy.IMPLICIT:
+            yield from self._talk.start_tls()
+            self._encrypted = True
         banner = yield from self._talk.hear(Wait.BANNER, "connection")
         # RFC 5321 §3.1: 554 is "no SMTP service here"; any other code but 220 does no better.
         if banner.code != 220:
             raise HostFailure.from_reply(banner, "connection")
         yield from self._hello()
-        if tls is not TLSPolicy.NEVER:
+        if tls in (TLSPolicy.PREFERRED, TLSPolicy.REQUIRED):
             yield from self._start_tls(required=tls is TLSPolicy.REQUIRED)
         if credentials is not None:
             yield from self._authenticate(credentials)
@@ -118,11 +121,7 @@ class Client:
             if required:
                 raise HostFailure.from_reply(reply, "STARTTLS")
             return
-        if not self._talk.is_in_step:
-            # RFC 3207 §5: what came in clear behind the 220 may be anybody's, so it is never
-            # taken for something that was said under TLS.
-            raise TLSFailed("octets in clear behind the reply to STARTTLS")
-        yield StartTLS()
+        yield from self._talk.start_tls()
         self._encrypted = True
         try:
             # RFC 3207 §4.2: what was offered in clear is forgotten.
@@ -160,12 +159,12 @@ class Client:
         content: Content,
         eight_bit: bool = False,
         smtputf8: bool = False,
-        downgraded: bool = False,
+        spare_530: bool = False,
     ) -> Dialogue[TransactionResult]:
         """Send one message to these recipients, and say what became of each.
 
-        `eight_bit` and `smtputf8` say what the message needs; `downgraded`, that TLS was offered
-        and could not be had. Raises PermanentFailure, before anything was sent, for an address
+        `eight_bit` and `smtputf8` say what the message needs; `spare_530`, that a 530 (RFC 4954 §6: you
+        must encrypt, or log in, first) is not the sender's to pay for. Raises PermanentFailure, before anything was sent, for an address
         that cannot be said.
         """
         mail = request.mail(
@@ -183,7 +182,7 @@ class Client:
             recipients=[request.rcpt(recipient, self.capabilities) for recipient in recipients],
             reset=self._must_reset,
             dot_stuff=self._dot_stuff,
-            downgraded=downgraded,
+            spare_530=spare_530,
         )
         result = yield from transaction.run(content)
         self.failure = result.failure

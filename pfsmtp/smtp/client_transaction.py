@@ -78,7 +78,7 @@ class ClientTransaction:
         recipients: list[bytes],
         reset: bool,
         dot_stuff: DotStuff,
-        downgraded: bool,
+        spare_530: bool,
     ) -> None:
         self.is_open = reset
         self._talk = talk
@@ -88,7 +88,7 @@ class ClientTransaction:
         self._mail = mail
         self._recipients = recipients
         self._dot_stuff = dot_stuff
-        self._downgraded = downgraded
+        self._spare_530 = spare_530
         self._outcomes: dict[int, Outcome] = {}
         self._accepted: list[int] = []
         self._again: list[int] = []
@@ -215,8 +215,7 @@ class ClientTransaction:
         """One refusal for all of them. Raises HostFailure for a reply that is none."""
         if reply.kind < 4:
             raise HostFailure.from_reply(reply, command)
-        # Where TLS was offered and broken, "530 say STARTTLS first" is not the last word.
-        kind = 4 if self._downgraded and reply.code == 530 else reply.kind
+        kind = 4 if self._spare_530 and reply.code == 530 else reply.kind
         outcome = self._refusal(reply, command, kind=kind)
         for number in numbers:
             self._outcomes[number] = outcome

@@ -152,6 +152,14 @@ class Conversation:
             raise HostFailure.from_reply(reply, command)
         return reply
 
+    def start_tls(self) -> Dialogue[None]:
+        """Begin TLS. Raises TLSFailed."""
+        if not self.is_in_step:
+            # RFC 3207 §5: what came in clear behind the 220 may be anybody's, so it is never
+            # taken for something that was said under TLS.
+            raise TLSFailed("octets in clear before the handshake")
+        yield StartTLS()
+
     def transfer(self, octets: bytes) -> Dialogue[None]:
         """Send a part of a message. Raises HostFailure."""
         try:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import re
 from base64 import b64encode
-from collections.abc import Iterable
 
 from pfsmtp.smtp.address import Mailbox
 from pfsmtp.smtp.envelope import Envelope, Recipient
@@ -106,10 +105,3 @@ def _original(original: str) -> str:
 def _xtext(text: str) -> str:
     """ASCII as xtext (RFC 3461 §4)."""
     return _NOT_XCHAR.sub(lambda match: f"+{ord(match[0]):02X}", text)
-
-
-def needs_smtputf8(reverse_path: Mailbox | None, recipients: Iterable[Recipient]) -> bool:
-    """Whether an address has to go out in UTF-8 (RFC 6531 §3.3)."""
-    if reverse_path is not None and reverse_path.needs_smtputf8:
-        return True
-    return any(recipient.mailbox.needs_smtputf8 for recipient in recipients)

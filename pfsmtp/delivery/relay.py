@@ -1,0 +1,132 @@
+"""Hands mail on to other hosts: one attempt for one message to one destination.
+
+The room of the relay, from the top:
+
+    relay       what the deliverer calls; what all attempts of a process share
+    attempt     one message on its way: which host, and what became of whom
+    form        what a host can take of it
+    way         to the mail exchangers, or to a smart host
+    gate        how much may be under way to a destination
+    search      connecting to the first address that answers
+    backoff     leaving alone what fails
+    pool        connections that wait for the next message
+    connection  one connection, driven through the client's dialogue
+    content     the octets of a message
+
+What it leaves to others: when to try, what to do with an outcome, telling the sender. It does not
+fail: every recipient gets an outcome, or the attempt was not made, and `held` says until when to
+wait.
+
+RFC 5321 §5.1 (which host), RFC 3207 and RFC 7435 (TLS where it can be had).
+"""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from pfsmtp.config import Relay as Settings
+from pfsmtp.delivery.attempt import Attempt, EventLog, Shared
+from pfsmtp.delivery.backoff import BackOff, Held
+from pfsmtp.delivery.connection import Budgets, Judge
+from pfsmtp.delivery.form import Unit
+from pfsmtp.delivery.gate import Gate
+from pfsmtp.delivery.pool import Pool
+from pfsmtp.delivery.way import Way
+from pfsmtp.net.client_stream import ClientStream
+from pfsmtp.smtp.client_transaction import DotStuff
+from pfsmtp.smtp.outcome import Outcome
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What came of an attempt."""
+
+    outcomes: list[Outcome] = field(default_factory=list)  # one for each recipient, in order
+    held: Held | None = None  # set when nothing was tried: why, and when to ask again
+
+
+class Relay:
+    """Shared by the threads of a process, and made after the fork."""
+
+    def __init__(
+        self,
+        way: Way,
+        settings: Settings,
+        *,
+        budgets: Budgets,
+        hostname: str,
+        dot_stuff: DotStuff,
+        judge: Judge,
+        log: EventLog,
+        clock: Callable[[], float],
+        random: Callable[[], float],
+    ) -> None:
+        """`clock` is monotonic; `random` gives numbers from 0 to 1."""
+
+        def back_off() -> BackOff[str]:
+            first, most = settings.back_off, settings.back_off_most
+            return BackOff(first, most, clock=clock, random=random)
+
+        def make_stream(sock: socket.socket) -> ClientStream:
+            return ClientStream(sock, clock)
+
+        self._way = way
+        self._hosts = back_off()
+        self._gate = Gate(
+            back_off(), limit=settings.connections, per_minute=settings.rate, clock=clock
+        )
+        self._pool = Pool(
+            keep=settings.reuse,
+            messages=settings.messages,
+            quit_timeout=budgets.timeouts.quit,
+            clock=clock,
+        )
+        self._shared = Shared(
+            way=way,
+            settings=settings,
+            budgets=budgets,
+            hostname=hostname,
+            hosts=self._hosts,
+            gate=self._gate,
+            pool=self._pool,
+            dot_stuff=dot_stuff,
+            judge=judge,
+            log=log,
+            clock=clock,
+            make_stream=make_stream,
+        )
+
+    def look(self, domain: str) -> Held | None:
+        """Whether mail for this domain would be held just now; costs next to nothing."""
+        return self._gate.look(self._key(domain))
+
+    def deliver(self, unit: Unit) -> Report:
+        """Try to hand one message on. Blocks, for minutes at worst; see `Budgets`."""
+        key = self._key(unit.domain)
+        held = self._gate.enter(key)
+        if held is not None:
+            return Report(held=held)
+        attempt = Attempt(self._shared, unit, key)
+        try:
+            attempt.run()
+        finally:
+            reason = attempt.reason if attempt.reached is False else ""
+            self._gate.leave(key, attempt.reached, reason=reason, held=attempt.held)
+        outcomes = attempt.outcomes
+        return Report(outcomes, None if outcomes else attempt.held)
+
+    def tidy(self) -> None:
+        """Let go of what is not used any more; to be called every second or so. Never waits."""
+        self._pool.tidy()
+        self._gate.tidy()
+        self._hosts.tidy()
+
+    def close(self) -> None:
+        """Let go of all kept connections."""
+        self._pool.close()
+
+    def _key(self, domain: str) -> str:
+        """What counts as one destination."""
+        return self._way.smart_host or domain.lower()
