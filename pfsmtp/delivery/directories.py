@@ -70,12 +70,7 @@ class Maildirs:
         monotonic: Callable[[], float],
         room: int = 256,
     ) -> None:
-        parts = PurePath(template).parts
-        below = next((i for i, part in enumerate(parts) if LOGIN in part), 0)
-        if not below or not os.path.isabs(template) or ".." in parts[below:]:
-            raise ValueError(f"not an absolute path with {LOGIN} in it: {template!r}")
-        self.base = Path(*parts[:below])
-        self._below = parts[below:]
+        self.base, self._below = _split(template)
         self._whole = whole_filesystem
         self._clock = clock
         self._monotonic = monotonic
@@ -145,6 +140,20 @@ class Maildirs:
             if known is None or known.failed:
                 known = self._filesystems[directory.device] = Filesystem(directory)
             return known
+
+
+def base_of(template: str) -> Path:
+    """The directory that holds the Maildirs of all, as the template says; raises ValueError."""
+    return _split(template)[0]
+
+
+def _split(template: str) -> tuple[Path, tuple[str, ...]]:
+    """What is the operator's of the path of a Maildir, and what may be its user's."""
+    parts = PurePath(template).parts
+    below = next((i for i, part in enumerate(parts) if LOGIN in part), 0)
+    if not below or not os.path.isabs(template) or ".." in parts[below:]:
+        raise ValueError(f"not an absolute path with {LOGIN} in it: {template!r}")
+    return Path(*parts[:below]), parts[below:]
 
 
 def _component(part: str, login: str) -> str:
