@@ -84,6 +84,11 @@ class Log:
         except OSError as error:
             self.event("log-reopen-failed", file=error.filename, reason=error.strerror)
 
+    @property
+    def file(self) -> Path | None:
+        """The file that is opened anew by `reopen`; None if all is written to a descriptor."""
+        return self._out.path
+
     def close(self) -> None:
         """Give the descriptor back; what is written afterwards is lost."""
         self._out.close()
@@ -95,18 +100,18 @@ class _Output:
     The counts have no lock: at worst, threads that fail at the same instant count as one.
     """
 
-    __slots__ = ("_descriptor", "_lost", "_owner", "_path", "_torn")
+    __slots__ = ("_descriptor", "_lost", "_owner", "_torn", "path")
 
     def __init__(self, target: Path | int, *, owner: tuple[int, int] | None) -> None:
         self._owner = owner
         self._lost = 0
         self._torn = False
-        self._path: Path | None = None
+        self.path: Path | None = None
         if isinstance(target, int):
             # A copy: should the caller's be closed, its number may come back as a client's socket.
             self._descriptor = os.dup(target)
         else:
-            self._path = target
+            self.path = target
             self._descriptor = self._open(target)
 
     def write(self, line: str, style: _Style) -> None:
@@ -130,9 +135,9 @@ class _Output:
             self._torn = False
 
     def reopen(self) -> None:
-        if self._path is None:
+        if self.path is None:
             return
-        descriptor = self._open(self._path)
+        descriptor = self._open(self.path)
         # In one step, so that other threads never write to a closed or foreign descriptor.
         os.dup2(descriptor, self._descriptor, inheritable=False)
         os.close(descriptor)
@@ -144,7 +149,7 @@ class _Output:
 
     def _open(self, path: Path) -> int:
         flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOCTTY
-        descriptor = os.open(path, flags, 0o640)
+        descriptor = os.open(path, flags, 0o600)
         if self._owner is not None and os.geteuid() == 0:
             os.fchown(descriptor, *self._owner)
         return descriptor

@@ -486,7 +486,7 @@ def test_the_file_is_appended_to_and_not_for_everybody_to_read(
     open_log().event("x")
     open_log().event("y")
     assert len(lines.all()) == 2
-    assert lines.path.stat().st_mode & 0o137 == 0
+    assert lines.path.stat().st_mode & 0o177 == 0
 
 
 def test_a_file_that_cannot_be_opened_at_first_is_an_error(tmp_path: Path) -> None:
