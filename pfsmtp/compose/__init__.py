@@ -1,8 +1,9 @@
 """Puts the parts together: the only place that knows them all, and where the two servers part.
 
-service    what the master runs: reads the configuration, binds, makes generations
-listeners  the sockets of all generations
-inbound    a receiver whose messages go into Maildirs
+service      what the master runs: reads the configuration, binds, makes generations
+listeners    the sockets of all generations
+inbound      a receiver whose messages go into Maildirs
+confinement  what each kind of worker is left with
 """
 
 from pfsmtp.compose.service import MailService

@@ -42,7 +42,7 @@ _KEEP_QUEUE = _KEEP_MAIL | Access.MAKE_FIFO
 _LIBRARIES = ("/lib", "/lib64", "/usr/lib", "/usr/lib64", "/usr/local/lib", "/etc/ld.so.cache")
 _TIME_ZONES = ("/etc/localtime", "/usr/share/zoneinfo")
 _AUTHORITIES = ("/usr/share/ca-certificates", "/usr/local/share/ca-certificates", "/etc/pki")
-_DEVICES = ("/dev/null", "/dev/urandom")
+_KERNEL = ("/dev/null", "/dev/urandom", "/proc/sys/vm/overcommit_memory")  # the last: malloc
 _SYSTEM_CONFIGURATION = "/etc"
 _DNS = 53
 
@@ -79,7 +79,7 @@ def _mail(config: Config) -> dict[Path, Access]:
         case Outbound():
             path, access = config.queue.directory, _KEEP_QUEUE
     try:
-        durable.make_path(path, now=time.time()).close()
+        durable.make_path(path, now=time.time())
     except OSError as error:
         raise ServiceError(f"cannot keep mail in {path}: {error.strerror}") from error
     return {path: access}
@@ -87,7 +87,7 @@ def _mail(config: Config) -> dict[Path, Access]:
 
 def _common(log: Log) -> dict[Path, Access]:
     """What the log and the libraries need."""
-    files = _to_read([*_python(), *_LIBRARIES, *_TIME_ZONES, *_openssl(), *_DEVICES])
+    files = _to_read([*_python(), *_LIBRARIES, *_TIME_ZONES, *_openssl(), *_KERNEL])
     files[Path(os.devnull)] |= Access.WRITE_FILE
     if log.file is not None:
         # After it was rotated away, the file is made anew.

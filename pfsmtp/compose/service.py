@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Protocol
 
 from pfsmtp import config as configuration
+from pfsmtp.compose import confinement
 from pfsmtp.compose.inbound import InboundPlan
 from pfsmtp.compose.listeners import Listeners
 from pfsmtp.config import CertificatePair, Config, ConfigError, Inbound, Outbound
@@ -57,6 +58,7 @@ class MailService:
         self._path = path
         self._log = log
         self._listeners = Listeners(inherited)
+        confinement.report(log)
         self._numbers = Numbers()
         self._seats = Seats(_SEATS)
         self._clients = ClientTable(_SEATS)
@@ -100,6 +102,7 @@ class MailService:
     ) -> Body:
         """Make a receiver, in its process."""
         self._listeners.keep_only(listeners)
+        confinement.confine_receiver(config, self._log)
         limits = config.limits
 
         def connect(stream: ClearStream, session: Session, wake: int) -> Connection:
