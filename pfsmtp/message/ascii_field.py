@@ -13,7 +13,7 @@ from __future__ import annotations
 import re
 from email.base64mime import header_encode
 from email.message import Message
-from email.utils import collapse_rfc2231_value
+from email.utils import collapse_rfc2231_value, encode_rfc2231, quote
 from itertools import groupby
 
 from pfsmtp.smtp.errors import PermanentFailure
@@ -166,9 +166,13 @@ def _encode_parameters(text: str) -> str:
     """Parameter values that are not ASCII as RFC 2231 §4 has them."""
     message: Message[str, str] = Message()
     message["Content-Type"] = text
-    for name, value in message.get_params(failobj=[])[1:]:
-        # A value that is in pieces or has a charset already comes as a tuple.
-        plain = value if isinstance(value, str) else collapse_rfc2231_value(value)
-        if not plain.isascii():
-            message.set_param(name, plain, charset="utf-8")
-    return str(message["Content-Type"])
+    (kind, _), *parameters = message.get_params(failobj=[("", "")])
+    return "; ".join([kind, *(_parameter(name, value) for name, value in parameters)])
+
+
+def _parameter(name: str, value: str | tuple[str, str, str]) -> str:
+    """One parameter; its value is a tuple if it has a charset of its own already."""
+    plain = value if isinstance(value, str) else collapse_rfc2231_value(value)
+    if plain.isascii():
+        return f'{name}="{quote(plain)}"'
+    return f"{name}*={encode_rfc2231(plain, 'utf-8')}"

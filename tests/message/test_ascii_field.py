@@ -72,7 +72,7 @@ def test_rfc1428_3_octets_that_are_not_utf8_are_called_so() -> None:
             "To: Jörg von Q. <j@x.example>, k@x.example, Anna <a@x.example>",
             [("Jörg von Q.", "j@x.example"), ("", "k@x.example"), ("Anna", "a@x.example")],
         ),
-        ("Resent-From: é <j@x.example>", [("é", "j@x.example")]),
+        ('Resent-From: "é" <j@x.example>', [("é", "j@x.example")]),
     ],
 )
 def test_rfc2047_5_display_names_are_read_back(
@@ -125,6 +125,13 @@ def test_parameters_in_ascii_are_kept() -> None:
     message = read(encoded('Content-Type: text/plain; charset=utf-8; name="é; x"'))
     assert message.get_content_charset() == "utf-8"
     assert message.get_param("name") == "é; x"
+
+
+def test_rfc2231_3_parameter_in_pieces_is_put_together() -> None:
+    field = encoded("Content-Disposition: attachment; filename*0=a; filename*1=ä; x*=utf-8''%C3%A9")
+    message = read(field)
+    assert message.get_filename() == "aä"
+    assert message["Content-Disposition"].params["x"] == "é"
 
 
 @pytest.mark.parametrize("name", ["Message-ID", "References", "Received", "Date"])

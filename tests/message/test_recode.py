@@ -183,6 +183,28 @@ def test_rfc2045_6_4_what_holds_parts_is_called_7bit() -> None:
     assert attached["Content-Transfer-Encoding"] == "7bit"
 
 
+def test_rfc2046_5_1_1_text_around_the_parts_becomes_ascii() -> None:
+    message = MIXED.replace(b"Preamble", "Vorwört".encode()).replace(b"Epilogue", b"\xff")
+    recoded = recode(message, seven_bit=True)
+    assert_same(message, recoded)
+    assert b"\r\nVorw??rt\r\n--=_ (1)\r\n" in recoded
+    assert recoded.endswith(b"--=_ (1)--\r\n?\r\n")
+
+
+def test_multipart_of_unknown_encoding_is_called_8bit() -> None:
+    message = MIXED.replace(b"8bit", b"\xe9", 1).replace(b"plain and ASCII", LONG)
+    recoded = email.message_from_bytes(recode(message, seven_bit=False))
+    assert recoded["Content-Transfer-Encoding"] == "8bit"
+
+
+def test_part_that_says_nothing_gets_what_a_message_gets_but_the_version() -> None:
+    message = MIXED.replace(b"Content-Type: text/plain\r\n\r\nplain", "\r\ndürr".encode())
+    recoded = recode(message, seven_bit=True)
+    assert recoded.count(b"MIME-Version") == message.count(b"MIME-Version") + 1  # the attached one
+    parts = [part["Content-Type"] for part in email.message_from_bytes(recoded).walk()]
+    assert parts[2] == "text/plain; charset=utf-8"
+
+
 def test_message_without_mime_says_what_it_is() -> None:
     recoded = recode(b"Subject: x\r\n\r\ncaf\xc3\xa9 and some more text\r\n", seven_bit=True)
     message = email.message_from_bytes(recoded)
