@@ -31,6 +31,8 @@ from pfsmtp.smtp.server import (
 )
 from pfsmtp.smtp.session import Session
 
+_GRACE = 2.0
+"""Seconds from the connection to a first transaction, for who comes as we are told to stop."""
 _LAST_WORD = 10.0
 """Seconds in which a client may take the last reply."""
 
@@ -124,11 +126,18 @@ class Connection:
         wake = self._wake if dialogue.between_transactions else NEVER
         try:
             count = self._stream.exchange(output, dialogue.input, wait, wake)
+            if count < 0 and self._grace > 0:
+                count = self._stream.exchange(b"", dialogue.input, self._grace, NEVER)
         except StreamTimeout:
-            self._say_last(TOO_SLOW)
+            self._say_last(SHUTTING_DOWN if dialogue.draining else TOO_SLOW)
             raise
         self._message_octets += count
         return count > 0
+
+    @property
+    def _grace(self) -> float:
+        """Seconds that who came as we were told to stop has left for a first transaction."""
+        return 0.0 if self._session.messages else self._began + _GRACE - self._clock()
 
     def _budget(self, *, replied: bool) -> float:
         """Seconds in which the next input must come."""

@@ -65,7 +65,7 @@ class Dialogue:
         self.session = session
         self.input = Input()
         self.draining = False
-        """No further transaction is begun: what comes behind the present one is answered 421."""
+        """What comes behind the present transaction, or the first, is answered 421."""
         self.cut_off = False
         """We end it, and the client may not have expected that."""
         self._output: list[bytes] = []
@@ -123,6 +123,11 @@ class Dialogue:
         """The connection is gone: nothing is left of a transaction that was open."""
         self.session.abandon()
 
+    @property
+    def _may_end(self) -> bool:
+        # Who has just connected and is turned away would have been refused, in effect.
+        return self.between_transactions and self.session.messages > 0
+
     def _command(self) -> Need | None:
         """Carry out the next command; None when there may be another."""
         try:
@@ -136,7 +141,7 @@ class Dialogue:
                 return self._refuse(b"", b"", _NOT_SMTP)
             return Need.INPUT
         verb, argument = line
-        if self.draining and self.between_transactions and verb != b"QUIT":
+        if self.draining and self._may_end and verb != b"QUIT":
             return self._say(SHUTTING_DOWN)
         try:
             reply = command.run(self.session, verb, argument)

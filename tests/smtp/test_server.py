@@ -34,6 +34,15 @@ def test_draining_ends_the_dialogue_behind_the_transaction_that_is_under_way() -
     assert say(dialogue, "MAIL FROM:<a@example.net>") == ["421 4.3.2"]
 
 
+def test_draining_lets_who_has_just_come_send_a_first_message() -> None:
+    store = FakeStore()
+    dialogue = make_dialogue(store)
+    dialogue.draining = True
+    begin(dialogue)
+    assert say(dialogue, "DATA", ".", "NOOP") == ["354 Send ", "250 2.0.0", "421 4.3.2"]
+    assert len(store.messages) == 1
+
+
 def test_draining_still_says_goodbye_to_quit() -> None:
     dialogue = make_dialogue()
     dialogue.draining = True
