@@ -7,12 +7,15 @@ Only what a command needs is imported: programs wait for `pfsmtp sendmail`.
 from __future__ import annotations
 
 import argparse
+import faulthandler
 import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from pfsmtp import __version__
+
+_STDERR = 2
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -38,6 +41,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _serve(path: Path) -> int:
+    _settle()
     from pfsmtp import config as configuration
     from pfsmtp.compose import MailService
     from pfsmtp.log import Log
@@ -51,7 +55,7 @@ def _serve(path: Path) -> int:
         config = configuration.load(path)
         who = identity(config.user, config.group)
         log = Log(
-            sys.stderr.fileno() if config.log.file is None else config.log.file,
+            _STDERR if config.log.file is None else config.log.file,
             config.log.format,
             owner=(who.user, who.group) if who else None,
         )
@@ -65,6 +69,20 @@ def _serve(path: Path) -> int:
     if master.failure:
         _fail(master.failure)
     return status
+
+
+def _settle() -> None:
+    """Depend on nothing that we were started with, and leave no core dumps."""
+    from pfsmtp.process.privileges import forbid_inspection
+
+    # Were one of them closed, a client's socket would get its number, and then all that is printed.
+    while (descriptor := os.open(os.devnull, os.O_RDWR)) <= _STDERR:
+        pass
+    os.close(descriptor)
+    os.umask(0o077)
+    forbid_inspection()
+    # A crash of compiled code leaves its traceback, in place of a core dump with people's mail.
+    faulthandler.enable(_STDERR)
 
 
 def _check(path: Path) -> int:
