@@ -123,3 +123,5 @@ def test_what_is_made_is_for_its_owner_only_whatever_the_umask(bare: Program) ->
     made = [bare.log, *(bare.directory / "tls").iterdir(), *(bare.directory / "mail").rglob("*")]
     assert len(made) > 6
     assert [path for path in made if path.stat().st_mode & 0o077] == []
+    for pid in [bare.pid, *bare.workers()]:
+        assert "Umask:\t0077\n" in Path(f"/proc/{pid}/status").read_text()
