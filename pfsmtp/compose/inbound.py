@@ -15,7 +15,7 @@ from pfsmtp.smtp.session import Server
 
 
 class InboundPlan:
-    """Implements `compose.service.Plan`. Raises UserMapError."""
+    """Implements `compose.plan.Plan`. Raises UserMapError."""
 
     def __init__(self, config: Inbound) -> None:
         self._config = config
@@ -40,6 +40,8 @@ class InboundPlan:
             clock=time.monotonic,
             tls=tls,
         )
+
+    workers = ()
 
     def _own_addresses(self) -> list[str]:
         """Besides the one that a client came to, which is always ours."""

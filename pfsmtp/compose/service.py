@@ -14,12 +14,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Protocol
 
 from pfsmtp import config as configuration
 from pfsmtp.compose import confinement
 from pfsmtp.compose.inbound import InboundPlan
 from pfsmtp.compose.listeners import Listeners
+from pfsmtp.compose.plan import Kind, Plan
 from pfsmtp.config import CertificatePair, Config, ConfigError, Inbound, Outbound
 from pfsmtp.log import Log
 from pfsmtp.net.connection import Connection
@@ -34,21 +34,11 @@ from pfsmtp.process.service import Body, Context, Role
 from pfsmtp.process.shared import Numbers
 from pfsmtp.process.systemd import InheritedDescriptor
 from pfsmtp.roles.receiver import Receiver
-from pfsmtp.smtp.session import Server, Session
+from pfsmtp.smtp.session import Session
 from pfsmtp.tls import TLSError, describe, ensure_self_signed, server_context
 
 _SEATS = 256
 """Receivers of all generations together that have a column of their own in the table of clients."""
-
-
-class Plan(Protocol):
-    """The final delivery, in which inbound and outbound differ; read, checked, not running."""
-
-    def server(
-        self, log: Log, numbers: Callable[[], int], *, clients: ClientLimits, tls: bool
-    ) -> Server:
-        """What the sessions of a receiver are given; called in its process."""
-        ...
 
 
 class MailService:
@@ -62,25 +52,27 @@ class MailService:
         self._numbers = Numbers()
         self._seats = Seats(_SEATS)
         self._clients = ClientTable(_SEATS)
+        self._held: dict[Path, object] = {}
+        """Locks on queues, from the first generation that has one to our end."""
 
     def load(self) -> MailGeneration:
         """Raises ServiceError, and has then changed nothing."""
         try:
             config = configuration.load(self._path)
-            plan = _plan(config)
-            tls = _tls_context(config, self._log)
             who = identity(config.user, config.group)
+            plan = self._plan(config, who)
+            tls = _tls_context(config, self._log)
             listeners = self._listeners.take(config.listen)
-        except (ConfigError, UserMapError, TLSError, BindError) as error:
+        except (ConfigError, UserMapError, TLSError, BindError, OSError) as error:
             raise ServiceError(str(error)) from error
-        receiver = Role(
-            "receiver",
-            config.workers.processes or len(os.sched_getaffinity(0)),
-            partial(self._receiver, config, plan, listeners, tls),
-        )
+        receivers = config.workers.processes or len(os.sched_getaffinity(0))
+        roles = [Role("receiver", receivers, partial(self._receiver, config, plan, listeners, tls))]
+        roles += [
+            Role(kind.name, kind.count, partial(self._further, kind)) for kind in plan.workers
+        ]
         # What there is now stays: no worker need look at it again, and so no page be copied.
         gc.freeze()
-        return MailGeneration([receiver], who, partial(self._listeners.give_back, listeners))
+        return MailGeneration(roles, who, partial(self._listeners.give_back, listeners))
 
     def tick(self) -> None:
         self._numbers.tick()
@@ -89,8 +81,25 @@ class MailService:
         self._numbers.free_dead(pid)
         seat = self._seats.of(pid)
         if seat is not None:
-            self._clients.take_seat(seat)
+            self._clients.forget_worker(seat)
             self._seats.free(seat)
+
+    def _plan(self, config: Config, who: Identity | None) -> Plan:
+        """Where inbound and outbound part."""
+        match config:
+            case Inbound():
+                return InboundPlan(config)
+            case Outbound():
+                # Its parts are many, and an inbound server has no use for them.
+                from pfsmtp.compose.outbound import OutboundPlan, hold_queue
+
+                hold_queue(config, who, self._held)
+                return OutboundPlan(config)
+
+    def _further(self, kind: Kind, context: Context) -> Body:
+        """Make a worker that takes no connections, in its process."""
+        self._listeners.keep_only([])
+        return kind.make(context, self._log, self._numbers.next)
 
     def _receiver(
         self,
@@ -131,14 +140,6 @@ class MailGeneration:
     roles: Sequence[Role]
     identity: Identity | None
     close: Callable[[], None]
-
-
-def _plan(config: Config) -> Plan:
-    match config:
-        case Inbound():
-            return InboundPlan(config)
-        case Outbound():
-            raise ServiceError("outbound")
 
 
 def _tls_context(config: Config, log: Log) -> ssl.SSLContext | None:

@@ -1,0 +1,144 @@
+"""Outbound: mail of this machine's programs into the queue, and from there to other hosts.
+
+Here are two kinds of worker: receivers, whose final delivery is the queue, and deliverers, who
+take the mail out again. The queue belongs to one server: its master holds the lock.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from pfsmtp.compose.plan import Kind
+from pfsmtp.config import Outbound
+from pfsmtp.delivery.connection import Budgets
+from pfsmtp.delivery.relay import Relay
+from pfsmtp.delivery.way import CredentialsError, Way, read_credentials
+from pfsmtp.log import Log
+from pfsmtp.mailqueue.guard import Guard, QueueInUse
+from pfsmtp.mailqueue.schedule import Schedule
+from pfsmtp.mailqueue.spool import Spool
+from pfsmtp.mailqueue.store import QueueStore
+from pfsmtp.message.trace import Dates
+from pfsmtp.policy.access import LoopbackAccess
+from pfsmtp.policy.limits import ClientLimits
+from pfsmtp.process.errors import ServiceError
+from pfsmtp.process.privileges import Identity
+from pfsmtp.process.service import Body, Context
+from pfsmtp.resolver import Resolver
+from pfsmtp.resolver.ourselves import Ourselves
+from pfsmtp.resolver.servers import NameServer
+from pfsmtp.roles.deliverer import Deliverer
+from pfsmtp.roles.notices import Notices
+from pfsmtp.smtp.address import Mailbox
+from pfsmtp.smtp.client import Credentials
+from pfsmtp.smtp.session import Server
+from pfsmtp.smtp.wire import dot_stuff
+from pfsmtp.tls import Trust, client_context
+
+
+def hold_queue(config: Outbound, who: Identity | None, held: dict[Path, object]) -> None:
+    """Take the lock on the queue, unless we have it. Raises ServiceError, OSError."""
+    path = config.queue.directory
+    if path in held:
+        return
+    try:
+        held[path] = Guard(path, now=time.time(), owner=(who.user, who.group) if who else None)
+    except QueueInUse as error:
+        raise ServiceError(str(error)) from error
+
+
+class OutboundPlan:
+    """Implements `compose.plan.Plan`."""
+
+    def __init__(self, config: Outbound) -> None:
+        """Raises ServiceError."""
+        self._config = config
+        self._deliverers = config.workers.deliverers or 1
+        self.workers = (Kind("deliverer", self._deliverers, self.deliverer),)
+        self._credentials = _credentials(config.relay.credentials)
+        self._postmaster = _mailbox(config.postmaster)
+
+    def server(
+        self, log: Log, numbers: Callable[[], int], *, clients: ClientLimits, tls: bool
+    ) -> Server:
+        config = self._config
+        return Server(
+            hostname=config.hostname,
+            limits=config.limits,
+            access=LoopbackAccess(self._postmaster),
+            store=QueueStore(self._queue(log, numbers), dates=Dates()),
+            log=log,
+            clock=time.monotonic,
+            tls=tls,
+            dsn=True,
+        )
+
+    def deliverer(self, context: Context, log: Log, numbers: Callable[[], int]) -> Body:
+        """Make a deliverer, in its process."""
+        config = self._config
+        schedule = Schedule(config.schedule, random.random)
+        return Deliverer(
+            context,
+            self._queue(log, numbers).shard(context.index),
+            Relay(
+                self._way(),
+                config.relay,
+                budgets=Budgets(config.schedule.timeouts),
+                hostname=config.hostname,
+                dot_stuff=dot_stuff,
+                judge=Trust(),
+                log=log,
+                clock=time.monotonic,
+                random=random.random,
+            ),
+            schedule=schedule,
+            notices=Notices(config.hostname, self._postmaster, schedule, log, os.urandom),
+            most=config.workers.connections,
+            log=log,
+            clock=time.monotonic,
+            wall_clock=time.time,
+        )
+
+    def _queue(self, log: Log, numbers: Callable[[], int]) -> Spool:
+        return Spool(
+            self._config.queue.directory, deliverers=self._deliverers, log=log, number=numbers
+        )
+
+    def _way(self) -> Way:
+        """To the hosts of the world, or to the one that the operator has named."""
+        relay = self._config.relay
+        resolver = Resolver.asking(
+            [NameServer(server.host, server.port) for server in relay.nameserver],
+            time.monotonic,
+            source=random.Random(),
+            # We listen on loopback alone: no other address leads back to us.
+            own=Ourselves(loopback=relay.loopback),
+        )
+        if relay.host is None:
+            return Way.to_exchangers(resolver, relay.port, client_context(verify=False))
+        return Way.to_smart_host(
+            resolver,
+            relay.host.name,
+            port=relay.host.port,
+            context=client_context(verify=True),
+            credentials=self._credentials,
+        )
+
+
+def _credentials(path: Path | None) -> Credentials | None:
+    try:
+        return read_credentials(path) if path is not None else None
+    except CredentialsError as error:
+        raise ServiceError(str(error)) from error
+
+
+def _mailbox(text: str | None) -> Mailbox | None:
+    """An address of the configuration, which has been checked there."""
+    if text is None:
+        return None
+    local_part, _, domain = text.rpartition("@")
+    return Mailbox(local_part, domain)

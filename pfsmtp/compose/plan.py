@@ -1,0 +1,34 @@
+"""What inbound and outbound each make of their configuration: read and checked, not running."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from pfsmtp.log import Log
+from pfsmtp.policy.limits import ClientLimits
+from pfsmtp.process.service import Body, Context
+from pfsmtp.smtp.session import Server
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """A kind of worker beside the receivers; `make` is called in its process."""
+
+    name: str
+    count: int
+    make: Callable[[Context, Log, Callable[[], int]], Body]
+
+
+class Plan(Protocol):
+    """The final delivery, and the workers it needs."""
+
+    @property
+    def workers(self) -> Sequence[Kind]: ...
+
+    def server(
+        self, log: Log, numbers: Callable[[], int], *, clients: ClientLimits, tls: bool
+    ) -> Server:
+        """What the sessions of a receiver are given; called in its process."""
+        ...
