@@ -163,9 +163,9 @@ class Client:
     ) -> Dialogue[TransactionResult]:
         """Send one message to these recipients, and say what became of each.
 
-        `eight_bit` and `smtputf8` say what the message needs; `spare_530`, that a 530 (RFC 4954 §6: you
-        must encrypt, or log in, first) is not the sender's to pay for. Raises PermanentFailure, before anything was sent, for an address
-        that cannot be said.
+        `eight_bit` and `smtputf8` say what the message needs; `spare_530`, that the sender is not
+        to pay for a 530 (RFC 4954 §6: encrypt, or log in, first). Raises PermanentFailure, before
+        anything was sent, for an address that cannot be said.
         """
         mail = request.mail(
             envelope,
