@@ -8,6 +8,8 @@ from typing import NoReturn
 
 import pytest
 
+from pfsmtp.process import landlock as kernel
+
 
 def lacking(reason: str) -> NoReturn:
     """End the test: a failure where CI is set, else a skip."""
@@ -16,11 +18,11 @@ def lacking(reason: str) -> NoReturn:
     pytest.skip(reason)
 
 
-def tool(name: str) -> str:
-    """The path of a program."""
+def tool(name: str, *, package: str | None = None) -> str:
+    """The path of a program, of the Debian package of the same name or the one given."""
     found = shutil.which(name)
     if found is None:
-        lacking(f"needs {name} (apt install {name})")
+        lacking(f"needs {name} (apt install {package or name})")
     return found
 
 
@@ -28,3 +30,9 @@ def root() -> None:
     """To be root, which not everybody is in CI either."""
     if os.geteuid() != 0:
         pytest.skip("only root can do this")
+
+
+def landlock(abi: int) -> None:
+    """A kernel with this version of Landlock, or a later one; which CI does not choose either."""
+    if kernel.abi() < abi:
+        pytest.skip(f"needs Landlock ABI {abi}; this kernel has {kernel.abi()}")

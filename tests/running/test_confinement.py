@@ -32,8 +32,7 @@ def certificate_shown(server: Program) -> bytes | None:
 
 @pytest.fixture
 def confined(inbound: Program) -> Program:
-    if landlock.lacking(landlock.abi()):
-        needs.lacking("needs a kernel with Landlock ABI 6")
+    needs.landlock(2)
     return inbound
 
 
