@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import shutil
 import subprocess
 import tomllib
 from pathlib import Path
@@ -13,6 +12,7 @@ import pytest
 from pfsmtp.config import load
 from pfsmtp.process import errors
 from pfsmtp.process.master import Master
+from tests import needs
 
 ROOT = Path(__file__).parents[1]
 TEXT = (ROOT / "docs" / "operating.md").read_text(encoding="utf-8")
@@ -79,14 +79,17 @@ def test_the_unit_waits_longer_for_the_end_than_the_server(name: str) -> None:
     assert int(wait) > load(ROOT / "conf" / config).workers.drain
 
 
-@pytest.mark.skipif(not shutil.which("systemd-analyze"), reason="needs systemd-analyze (systemd)")
 def test_systemd_finds_nothing_wrong_with_the_units(tmp_path: Path) -> None:
     for name in UNITS:
         unit = (ROOT / "conf" / name).read_text(encoding="utf-8")
         # It looks whether the program is there.
         (tmp_path / name).write_text(unit.replace("/opt/pfsmtp/bin/pfsmtp", "/bin/true"))
     done = subprocess.run(
-        ["systemd-analyze", "verify", *(str(tmp_path / name) for name in UNITS)],
+        [
+            needs.tool("systemd-analyze", package="systemd"),
+            "verify",
+            *(str(tmp_path / name) for name in UNITS),
+        ],
         capture_output=True,
         text=True,
         check=False,
