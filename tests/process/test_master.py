@@ -65,6 +65,12 @@ def test_start_stops_when_a_worker_cannot_start(tmp_path: Path, boot: str, reaso
         assert reason in service.wait_for_silence()
 
 
+def test_start_is_not_tried_again_when_a_worker_refuses(tmp_path: Path) -> None:
+    with running(tmp_path, workers=1, boot="refuse") as service:
+        service.wait()
+        assert len(service.seen("worker-refused")) == 1
+
+
 def test_start_stops_when_workers_do_not_get_ready(tmp_path: Path) -> None:
     timing = {"beat": 0.05, "boot": 0.3, "quit": 0.1}
     with running(tmp_path, boot="hang", timing=timing) as service:

@@ -49,11 +49,11 @@ def test_numbers_go_on_when_the_lock_cannot_be_had() -> None:
     numbers = Numbers(block=2, timeout=0.01)
     killed = Child(lambda: _hold_and_die(numbers._lock))
     killed.end()
-    mine = [numbers.next() for _ in range(5)]
-    others = Child(lambda: [numbers.next() for _ in range(5)]).result()
-    assert len({*mine, *others}) == 10
-    assert min(*mine, *others) > PRIVATE
-    assert max(*mine, *others) < 1 << 63
+    children = [Child(lambda: [numbers.next() for _ in range(5)]) for _ in range(2)]
+    given = [number for child in children for number in child.result()]
+    assert len(set(given)) == 10
+    assert min(given) > PRIVATE
+    assert max(given) < 1 << 63
 
 
 def test_numbers_of_a_killed_holder_are_freed() -> None:

@@ -8,6 +8,7 @@ import signal
 
 from pfsmtp.process.signals import SignalPipe, blocked, unblock
 from tests.process.forked import Child
+from tests.process.running import eventually
 
 
 def test_signals_are_read_by_name_in_their_order() -> None:
@@ -90,8 +91,7 @@ def test_signals_held_back_come_when_the_block_ends() -> None:
 
 def _newborn(inherited: SignalPipe) -> list[str]:
     """Do what a worker does first; a signal is waiting for it."""
-    while signal.SIGTERM not in signal.sigpending():
-        pass
+    eventually(lambda: signal.SIGTERM in signal.sigpending())
     signals = SignalPipe(["term"])
     inherited.forget()
     unblock()
