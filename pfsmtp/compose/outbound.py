@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from pfsmtp.compose.confinement import confine_deliverer
 from pfsmtp.compose.plan import Kind
 from pfsmtp.config import Outbound
 from pfsmtp.delivery.connection import Budgets
@@ -80,6 +81,7 @@ class OutboundPlan:
     def deliverer(self, context: Context, log: Log, numbers: Callable[[], int]) -> Body:
         """Make a deliverer, in its process."""
         config = self._config
+        confine_deliverer(config, log)
         schedule = Schedule(config.schedule, random.random)
         return Deliverer(
             context,
