@@ -21,6 +21,8 @@ from pfsmtp.mailqueue.handover import Announcer
 from pfsmtp.mailqueue.segment import Segments
 from pfsmtp.mailqueue.vacancies import Vacancies
 
+_DIRECTORIES = ("slots", "bodies", "handover", "damaged", "tmp")
+
 
 class Files:
     """A queue as one process sees it; made in that process, never taken through a fork."""
@@ -34,14 +36,20 @@ class Files:
         clock: Callable[[], float],
         number: Callable[[], int],
         random: Callable[[int], bytes],
+        only_reading: bool = False,
     ) -> None:
-        """Open the directories, made when missing. Raises OSError."""
+        """Open the directories, made when missing unless it is only to read them. Raises OSError.
+
+        Files that were opened for reading cannot be written to.
+        """
         now = clock()
-        root = durable.make_path(path, now=now)
-        slots, bodies, handover, damaged, tmp = (
-            durable.make_directory(name, parent=root, now=now)
-            for name in ("slots", "bodies", "handover", "damaged", "tmp")
-        )
+        if only_reading:
+            root = durable.Directory(path, follow=True)
+            opened = [durable.Directory(name, parent=root) for name in _DIRECTORIES]
+        else:
+            root = durable.make_path(path, now=now)
+            opened = [durable.make_directory(name, parent=root, now=now) for name in _DIRECTORIES]
+        slots, bodies, handover, damaged, tmp = opened
         self.log = log
         self.clock = clock
         self.root = root
@@ -49,7 +57,7 @@ class Files:
         self.damaged = damaged
         self.tmp = tmp
         self.handover = handover
-        self.segments = Segments(slots, tmp, now=now)
+        self.segments = Segments(slots, tmp, now=now, only_reading=only_reading)
         self.vacancies = Vacancies(self.segments)
         self.announcer = Announcer(handover, deliverers)
         self._number = number

@@ -120,11 +120,12 @@ class Grip:
         return wish if wish is not None and wish[0] > self.state.wish else None
 
     def obey(self, *, now: float) -> None:
-        """Carry out what the operator wished while the unit was taken."""
+        """Carry out what the operator wished while the unit was taken, durably."""
         wish = self.wished()
         if wish is not None:
             number, wanted = wish
             self.state = state.carry_out(self.state, wanted, number=number, now=now)
+            self.write()
 
     def write(self) -> None:
         """Make the state durable; the lock stays. Raises OSError, and the unit stays locked."""

@@ -172,7 +172,7 @@ class Intake:
             self._size,
             crc,
             eight_bit=self._eight_bit,
-            long_lines=self._long_lines,
+            long_lines=self._long_lines or self._column > LONGEST_LINE,
             outside=self._file is not None,
         )
 

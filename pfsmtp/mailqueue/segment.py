@@ -48,6 +48,7 @@ OWNER = 1 << 60
 _IDLE_PENS = 128
 _ZEROS = bytes(64 * 1024)
 _OPEN = os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+_READ = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,11 +121,27 @@ def offset_of(place: int) -> int:
 class Segments:
     """The files of one queue, and this process's pens for them. Safe among threads."""
 
-    def __init__(self, slots: durable.Directory, tmp: durable.Directory, *, now: float) -> None:
-        """Open the directories in `slots/`, made when missing; new files are made in `tmp/`."""
+    def __init__(
+        self,
+        slots: durable.Directory,
+        tmp: durable.Directory,
+        *,
+        now: float,
+        only_reading: bool = False,
+    ) -> None:
+        """Open the directories in `slots/`, made when missing; new files are made in `tmp/`.
+
+        With `only_reading`, none are made, and pens do not write.
+        """
         self._slots = slots
         self._tmp = tmp
-        self._kinds = [durable.make_directory(kind.name, parent=slots, now=now) for kind in KINDS]
+        self._flags = _READ if only_reading else _OPEN
+        self._kinds = [
+            durable.Directory(kind.name, parent=slots)
+            if only_reading
+            else durable.make_directory(kind.name, parent=slots, now=now)
+            for kind in KINDS
+        ]
         self._lock = threading.Lock()
         self._pens: OrderedDict[int, list[int]] = OrderedDict()
         self._idle = 0
@@ -141,8 +158,9 @@ class Segments:
     def directory(self, kind: Kind) -> durable.Directory:
         return self._kinds[kind.number]
 
-    def open(self, segment: int, flags: int = _OPEN) -> int:
+    def open(self, segment: int, flags: int | None = None) -> int:
         """Return a new description of its file."""
+        flags = self._flags if flags is None else flags
         return os.open(name_of(segment), flags, dir_fd=self._slots.fd)
 
     def take(self, segment: int) -> int:
@@ -261,7 +279,7 @@ class Segments:
     def heads(self, segment: int) -> Iterator[tuple[int, memoryview]]:
         """Read the first page of each slot; takes no lock, and leaves out what the file lacks."""
         kind = kind_of(segment)
-        fd = self.open(segment, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+        fd = self.open(segment, _READ)
         try:
             if kind.size == PAGE:
                 whole = memoryview(os.pread(fd, PAGE * kind.count, 0))
@@ -280,7 +298,7 @@ class Segments:
         kind = kind_of(segment)
         found = []
         ranges = [(0, kind.size * kind.count)]
-        fd = self.open(segment, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+        fd = self.open(segment, _READ)
         try:
             while ranges:
                 start, end = ranges.pop()

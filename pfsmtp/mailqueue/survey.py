@@ -55,10 +55,11 @@ def views(files: Files, selection: Selection) -> Iterator[View]:
 
 def found(files: Files, selection: Selection) -> Iterator[tuple[int, View]]:
     """The units that are selected, with their places."""
+    id = selection.id.upper() if selection.id is not None else None
     for segment in segments_in(files.segments):
         locked: list[tuple[int, int]] | None = None
         for place, octets, head in messages(files.segments, segment, _ignore):
-            if selection.id not in (None, text_of(head.id)):
+            if id not in (None, text_of(head.id)):
                 continue
             if locked is None:
                 locked = files.segments.locked(segment)
