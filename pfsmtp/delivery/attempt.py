@@ -135,6 +135,7 @@ class Attempt:
             shared.way.port,
             most=shared.settings.addresses,
             timeout=shared.budgets.timeouts.connect,
+            alone=shared.budgets.alone,
             tried=self._tried,
             back_off=shared.hosts,
             clock=shared.clock,

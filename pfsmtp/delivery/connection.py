@@ -68,6 +68,7 @@ class Budgets:
     """Seconds; see `Timeouts` for those of one step."""
 
     timeouts: Timeouts
+    alone: float = 4.0  # for an address to connect before the next is tried as well
     handshake: float = 60.0
     opening: float = 600.0  # from the banner until MAIL may be said
     commands: float = 1200.0  # from MAIL to the 354

@@ -20,9 +20,6 @@ from pfsmtp.net.dialing import Dialed, Dialing
 from pfsmtp.resolver import Destination
 from pfsmtp.smtp.errors import TransientFailure
 
-_ALONE = 4.0
-"""Seconds in which one address is tried before the next is tried as well."""
-
 
 class Search:
     """The addresses of one destination in one attempt, one after the other."""
@@ -34,16 +31,21 @@ class Search:
         *,
         most: int,
         timeout: float,
+        alone: float,
         tried: set[str],
         back_off: BackOff[str],
         clock: Callable[[], float],
     ) -> None:
-        """Try `most` addresses, each for `timeout` seconds; none of those in `tried`."""
+        """Try `most` addresses, each for `timeout` seconds; none of those in `tried`.
+
+        After `alone` seconds without an answer the next one is tried as well.
+        """
         self.held: Held | None = None  # the first address to come back, of those left alone
         self._destinations = destinations
         self._port = port
         self._left = most
         self._timeout = timeout
+        self._alone = alone
         self._back_off = back_off
         self._clock = clock
         self._again: list[Destination] = []  # passed over without a verdict
@@ -69,7 +71,7 @@ class Search:
         machine has no more sockets.
         """
         with Dialing(self._port) as dialing:
-            race = _Race(dialing, self._clock, self._timeout)
+            race = _Race(dialing, self._clock, timeout=self._timeout, alone=self._alone)
             while True:
                 if race.wants_another and (destination := self.peek()):
                     self._next = None
@@ -90,7 +92,7 @@ class Search:
     def reconnect(self, destination: Destination) -> socket.socket | None:
         """Connect to an address once more; None, and a failure is noted, if that fails."""
         with Dialing(self._port) as dialing:
-            race = _Race(dialing, self._clock, self._timeout)
+            race = _Race(dialing, self._clock, timeout=self._timeout, alone=self._alone)
             race.start(destination)
             while True:
                 dialed = race.wait(more=False)
@@ -127,7 +129,7 @@ class Search:
     def _pass_over(self, race: _Race) -> None:
         """Judge those who have not answered while another did."""
         for runner in race.runners.values():
-            if self._clock() - runner.since >= _ALONE:
+            if self._clock() - runner.since >= self._alone:
                 self._fail(runner.destination, "did not answer")
             else:
                 self._again.append(runner.destination)
@@ -148,16 +150,19 @@ class _Runner:
 class _Race:
     """Addresses that are tried at the same time."""
 
-    def __init__(self, dialing: Dialing, clock: Callable[[], float], timeout: float) -> None:
+    def __init__(
+        self, dialing: Dialing, clock: Callable[[], float], *, timeout: float, alone: float
+    ) -> None:
         self.runners: dict[str, _Runner] = {}
         self._dialing = dialing
         self._clock = clock
         self._timeout = timeout
+        self._alone = alone
         self._last = 0.0
 
     @property
     def wants_another(self) -> bool:
-        return not self.runners or self._clock() >= self._last + _ALONE
+        return not self.runners or self._clock() >= self._last + self._alone
 
     def start(self, destination: Destination) -> None:
         try:
@@ -171,11 +176,11 @@ class _Race:
         """Wait for one to arrive or fail, or until another may be started."""
         until = min(runner.since for runner in self.runners.values()) + self._timeout
         if more:
-            until = min(until, self._last + _ALONE)
+            until = min(until, self._last + self._alone)
         dialed = self._dialing.wait(until - self._clock())
         if dialed is not None and dialed.socket is None:
             # A refusal leaves no reason to wait with the next one.
-            self._last -= _ALONE
+            self._last -= self._alone
         return dialed
 
     def expired(self) -> list[_Runner]:

@@ -1,10 +1,13 @@
-"""A Maildir store over real directories, with a clock that stands still until a test moves it."""
+"""A Maildir store over real directories, with a clock that stands still until a test moves it.
+
+Relays that a test has made are closed behind it.
+"""
 
 from __future__ import annotations
 
 import itertools
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -15,6 +18,7 @@ from pfsmtp.delivery.maildir import MaildirStore
 from pfsmtp.smtp.address import Mailbox
 from pfsmtp.smtp.envelope import Envelope, Origin, Recipient
 from pfsmtp.smtp.ports import Receipt
+from tests.delivery.relaying import Relaying
 
 ORIGIN = Origin(
     client="192.0.2.1", hello="client.example", protocol="ESMTP", hostname="mx.example.org"
@@ -98,3 +102,10 @@ def make_post(tmp_path: Path) -> MakePost:
 @pytest.fixture
 def post(make_post: MakePost) -> Post:
     return make_post()
+
+
+@pytest.fixture(autouse=True)
+def close_relays() -> Iterator[None]:
+    yield
+    while Relaying.made:
+        Relaying.made.pop().relay.close()
