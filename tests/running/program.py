@@ -9,11 +9,14 @@ logged can be looked at as events; how it ended, too.
 
 from __future__ import annotations
 
+import grp
 import json
 import os
+import pwd
 import select
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import time
@@ -32,6 +35,9 @@ USERS = {
     "postmaster": ["postmaster@example.org"],
     "rest": ["@catch.example"],
 }
+
+NOBODY = "nobody"
+"""Who keeps the mail where it must not be root, who runs the tests."""
 
 Event = dict[str, Any]
 
@@ -87,6 +93,21 @@ def merge(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
     return merged
 
 
+def open_to_nobody(directory: Path) -> dict[str, str]:
+    """Let nobody keep mail below `directory`: the keys to configure, none if we are not root."""
+    if os.geteuid() != 0:
+        return {}
+    who = pwd.getpwnam(NOBODY)
+    mail = directory / "mail"
+    mail.mkdir()
+    os.chown(mail, who.pw_uid, who.pw_gid)
+    for parent in mail.parents:
+        mode = parent.stat().st_mode
+        if not mode & 0o001:
+            parent.chmod(mode | 0o011)
+    return {"user": NOBODY, "group": grp.getgrgid(who.pw_gid).gr_name}
+
+
 class Program:
     """One `pfsmtp` and its workers."""
 
@@ -120,6 +141,21 @@ class Program:
         server = cls(directory, merge(sections, changes), port=port)
         server.smtps_port = smtps
         return server
+
+    @classmethod
+    def outbound(cls, directory: Path, **changes: Any) -> Self:
+        """An outbound server on 127.0.0.1 whose mail may go to hosts on loopback."""
+        port = free_port()
+        sections = {
+            "role": "outbound",
+            "hostname": "out.example.org",
+            "listen": {"smtp": [f"127.0.0.1:{port}"]},
+            "workers": {"processes": 2},
+            "queue": {"directory": "queue"},
+            "relay": {"loopback": True},
+            "log": {"format": "json", "file": "log.json"},
+        }
+        return cls(directory, merge(sections, changes), port=port)
 
     smtps_port: int = 0
 
@@ -220,15 +256,31 @@ class Program:
     def maildir(self, login: str) -> Path:
         return self.directory / "mail" / login
 
+    def files(self, login: str) -> list[Path]:
+        """The files in `new/`, the oldest first."""
+        return sorted((self.maildir(login) / "new").glob("*"), key=_age)
+
     def stored(self, login: str) -> list[bytes]:
         """What is in `new/`, the oldest first."""
-        new = self.maildir(login) / "new"
-        paths = sorted(new.iterdir(), key=lambda path: path.name) if new.exists() else []
-        return [path.read_bytes() for path in paths]
+        return [path.read_bytes() for path in self.files(login)]
+
+    def take(self, login: str) -> list[bytes]:
+        """The same, and they are not there any more."""
+        files = self.files(login)
+        octets = [path.read_bytes() for path in files]
+        for path in files:
+            path.unlink()
+        return octets
 
     def leftovers(self) -> list[Path]:
         """What is in any `tmp/`."""
         return list((self.directory / "mail").glob("*/tmp/*"))
+
+
+def _age(path: Path) -> tuple[int, int]:
+    """Seconds and microseconds, from a name as `<seconds>.M<microseconds>P…`."""
+    seconds, rest = path.name.split(".M", 1)
+    return int(seconds), int(rest.partition("P")[0])
 
 
 def _runs(pid: int) -> bool:
@@ -242,8 +294,30 @@ class Talk:
     """A client that says exactly what it is told to, on a socket."""
 
     def __init__(self, port: int, host: str = "127.0.0.1") -> None:
-        self.socket = socket.create_connection((host, port), timeout=PATIENCE)
-        self._input = self.socket.makefile("rb")
+        self._use(socket.create_connection((host, port), timeout=PATIENCE))
+
+    @classmethod
+    def over(cls, sock: socket.socket) -> Self:
+        """Talk on a socket that is connected already."""
+        talk = cls.__new__(cls)
+        talk._use(sock)
+        return talk
+
+    def _use(self, sock: socket.socket) -> None:
+        self.socket = sock
+        self._input = sock.makefile("rb")
+
+    def secure(self, context: ssl.SSLContext | None = None, name: str | None = None) -> Self:
+        """Shake hands; by default with whoever it is."""
+        self._input.close()
+        self._use((context or any_server()).wrap_socket(self.socket, server_hostname=name))
+        return self
+
+    def start_tls(self, context: ssl.SSLContext | None = None, name: str | None = None) -> None:
+        """From the greeting to the handshake."""
+        assert "STARTTLS" in self.greet()
+        assert self.say("STARTTLS").startswith("220")
+        self.secure(context, name)
 
     def hear(self) -> str:
         """The next reply, all its lines; "" when the server has closed."""
@@ -270,10 +344,19 @@ class Talk:
         except ConnectionResetError:
             return True
 
+    def greet(self) -> str:
+        """Hear the greeting, say EHLO, and return what is offered."""
+        assert self.hear().startswith("220")
+        return self.hello()
+
+    def hello(self) -> str:
+        offered = self.say("EHLO client.example.net")
+        assert offered.startswith("250")
+        return offered
+
     def begin(self, *recipients: str) -> None:
         """From the greeting to the 354."""
-        assert self.hear().startswith("220")
-        assert self.say("EHLO client.example.net").startswith("250")
+        self.greet()
         self.envelope(*recipients)
 
     def envelope(self, *recipients: str) -> None:
@@ -292,6 +375,14 @@ class Talk:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def any_server() -> ssl.SSLContext:
+    """A client's context that takes every certificate."""
+    context = ssl.create_default_context()
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    return context
 
 
 def parallel(*calls: Callable[[], object]) -> Iterator[object]:
