@@ -28,7 +28,10 @@ cdef extern from "<sys/epoll.h>" nogil:
     int epoll_wait(int epfd, epoll_event* events, int maxevents, int timeout)
     int epoll_ctl(int epfd, int operation, int fd, epoll_event* event)
     int EPOLL_CTL_ADD, EPOLL_CTL_DEL
-    uint32_t EPOLLIN, EPOLLEXCLUSIVE
+    uint32_t EPOLLIN, EPOLLET, EPOLLEXCLUSIVE
+
+cdef extern from "<unistd.h>" nogil:
+    int close(int fd)
 
 cdef extern from "<sys/socket.h>" nogil:
     ctypedef unsigned int socklen_t
@@ -116,7 +119,8 @@ cdef int _queue_up(int epoll, int listener) noexcept nogil:
     same at this moment; whoever comes last adds it.
     """
     cdef epoll_event event
-    event.events = EPOLLIN | EPOLLEXCLUSIVE
+    # Edge-triggered, so that one connection wakes one thread; adding it anew tells of others.
+    event.events = EPOLLIN | EPOLLET | EPOLLEXCLUSIVE
     event.data.fd = listener
     epoll_ctl(epoll, EPOLL_CTL_DEL, listener, NULL)
     return epoll_ctl(epoll, EPOLL_CTL_ADD, listener, &event)
@@ -210,6 +214,15 @@ def send_all(int fd, bytes octets not None, double wait):
     with nogil:
         result = _send(fd, source, count, <int>(wait * 1000))
     _check(result)
+
+
+def send_last(int fd, bytes octets not None, double wait):
+    """Send what the peer takes of `octets` within `wait` seconds, and close. Never fails."""
+    cdef const char* source = PyBytes_AS_STRING(octets)
+    cdef Py_ssize_t count = PyBytes_GET_SIZE(octets)
+    with nogil:
+        _send(fd, source, count, <int>(wait * 1000))
+        close(fd)
 
 
 def exchange(int fd, bytes octets not None, into, double wait, int wake):

@@ -17,8 +17,10 @@ raises OSError. What is worth an event is left to the callers, and so are the na
 
 from __future__ import annotations
 
+import ctypes
 import os
 import re
+import stat
 import time
 import traceback
 from collections.abc import Callable
@@ -30,6 +32,10 @@ Format = Literal["logfmt", "json"]
 
 # What logfmt's readers take without quotes: visible ASCII but for `"`, `=` and `\`. `-` is None.
 _is_bare = re.compile(r"(?!-\Z)[!#-<>-\[\]-~]+\Z").match
+
+_libc = ctypes.PyDLL(None, use_errno=True)
+_libc.write.argtypes = (ctypes.c_int, ctypes.c_char_p, ctypes.c_size_t)
+_libc.write.restype = ctypes.c_ssize_t
 
 _NAMED_ESCAPES = {"\n": "\\n", "\r": "\\r", "\t": "\\t"}
 
@@ -94,13 +100,22 @@ class Log:
         self._out.close()
 
 
+def _write_at_once(descriptor: int, octets: bytes) -> int:
+    """As os.write, but with the GIL kept: handing it over takes longer than a file does."""
+    written: int = _libc.write(descriptor, octets, len(octets))
+    if written < 0:
+        code = ctypes.get_errno()
+        raise OSError(code, os.strerror(code))
+    return written
+
+
 class _Output:
     """The descriptor, and the account of what did not get through it.
 
     The counts have no lock: at worst, threads that fail at the same instant count as one.
     """
 
-    __slots__ = ("_descriptor", "_lost", "_owner", "_torn", "path")
+    __slots__ = ("_descriptor", "_lost", "_owner", "_torn", "_write", "path")
 
     def __init__(self, target: Path | int, *, owner: tuple[int, int] | None) -> None:
         self._owner = owner
@@ -113,6 +128,8 @@ class _Output:
         else:
             self.path = target
             self._descriptor = self._open(target)
+        is_file = stat.S_ISREG(os.fstat(self._descriptor).st_mode)
+        self._write = _write_at_once if is_file else os.write
 
     def write(self, line: str, style: _Style) -> None:
         lost, torn = self._lost, self._torn
@@ -123,9 +140,9 @@ class _Output:
         octets = line.encode("utf-8", "backslashreplace")
         written = 0
         try:
-            written = os.write(self._descriptor, octets)
+            written = self._write(self._descriptor, octets)
             while written < len(octets):
-                written += os.write(self._descriptor, octets[written:])
+                written += self._write(self._descriptor, octets[written:])
         except OSError:
             self._lost += 1
             self._torn = torn if not written else octets[written - 1 : written] != b"\n"

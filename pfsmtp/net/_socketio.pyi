@@ -12,6 +12,9 @@ def accept(epoll: int, stop: int, /) -> tuple[int, str, int, str, int] | None:
 def send_all(fd: int, octets: bytes, wait: float, /) -> None:
     """Send all. Raises OSError, also when the peer takes nothing for `wait` seconds."""
 
+def send_last(fd: int, octets: bytes, wait: float, /) -> None:
+    """Send what the peer takes of `octets` within `wait` seconds, and close. Never fails."""
+
 def exchange(fd: int, octets: bytes, into: object, wait: float, wake: int, /) -> int:
     """Send `octets`, wait for input, receive it into the buffer `into`: the GIL is let go once.
 

@@ -16,11 +16,9 @@ from __future__ import annotations
 import ssl
 import time
 from collections.abc import Callable
-from contextlib import suppress
 
 from pfsmtp.net.stream import NEVER, ClearStream, StreamLost, StreamTimeout, TLSStream
 from pfsmtp.smtp.envelope import Encryption
-from pfsmtp.smtp.reply import Reply
 from pfsmtp.smtp.server import (
     FAULT,
     SHUTTING_DOWN,
@@ -33,8 +31,6 @@ from pfsmtp.smtp.session import Session
 
 _GRACE = 2.0
 """Seconds from the connection to a first transaction, for who comes as we are told to stop."""
-_LAST_WORD = 10.0
-"""Seconds in which a client may take the last reply."""
 
 
 class Connection:
@@ -79,10 +75,10 @@ class Connection:
         except Exception as error:
             outcome = "bug"
             self._session.log.bug("connection-bug", error, client=self._session.peer.address)
-            self._say_last(FAULT)
+            self.dialogue.refuse(FAULT)
         finally:
             self.dialogue.close()
-            self._stream.close(linger=self.dialogue.cut_off)
+            self._stream.close(self.dialogue.take_output(), linger=self.dialogue.cut_off)
             self._log_end(outcome)
 
     def drain(self) -> None:
@@ -95,17 +91,16 @@ class Connection:
     def _converse(self) -> None:
         dialogue = self.dialogue
         if self._spoke_too_soon():
-            self._say_last(SPOKE_TOO_SOON)
+            dialogue.refuse(SPOKE_TOO_SOON)
             return
         dialogue.start()
         while True:
             if not self._receive():
                 if dialogue.draining:
-                    self._say_last(SHUTTING_DOWN)
+                    dialogue.refuse(SHUTTING_DOWN)
                 return
             match dialogue.advance():
                 case Need.CLOSE:
-                    self._stream.send(dialogue.take_output(), _LAST_WORD)
                     return
                 case Need.SEND:
                     self._stream.send(dialogue.take_output(), self._limits.command)
@@ -129,7 +124,7 @@ class Connection:
             if count < 0 and self._grace > 0:
                 count = self._stream.exchange(b"", dialogue.input, self._grace, NEVER)
         except StreamTimeout:
-            self._say_last(SHUTTING_DOWN if dialogue.draining else TOO_SLOW)
+            dialogue.refuse(SHUTTING_DOWN if dialogue.draining else TOO_SLOW)
             raise
         self._message_octets += count
         return count > 0
@@ -179,12 +174,6 @@ class Connection:
             return False
         self._session.log.event("refused", client=peer.address, reason="spoke before the greeting")
         return True
-
-    def _say_last(self, reply: Reply) -> None:
-        """Say why it ends, to a client that may not listen."""
-        self.dialogue.refuse(reply)
-        with suppress(StreamLost):
-            self._stream.send(self.dialogue.take_output(), _LAST_WORD)
 
     def _log_end(self, outcome: str) -> None:
         session = self._session

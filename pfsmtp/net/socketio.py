@@ -8,6 +8,7 @@ from pfsmtp.net._socketio import (
     exchange,
     queue_up,
     send_all,
+    send_last,
     wait_for,
 )
 
@@ -16,5 +17,6 @@ __all__ = [
     "exchange",
     "queue_up",
     "send_all",
+    "send_last",
     "wait_for",
 ]

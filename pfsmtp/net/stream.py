@@ -20,6 +20,8 @@ from pfsmtp.smtp.wire import Input
 NEVER = -1
 """A `wake` that ends no wait."""
 
+_LAST_WORD = 10.0
+"""Seconds in which a client may take the last reply."""
 _LINGER = 1.0
 """Seconds in which a client that is cut off may still read why."""
 _LINGER_OCTETS = 262_144
@@ -49,10 +51,11 @@ class Stream(Protocol):
         """Send `octets`. Raises StreamLost, also when nothing moves for `wait` seconds."""
         ...
 
-    def close(self, *, linger: bool) -> None:
-        """Close. With `linger`, let a client that still sends read our last words first.
+    def close(self, octets: bytes = b"", *, linger: bool = False) -> None:
+        """Send last words, if they are taken, and close. Never raises.
 
-        Closing at once would reset the connection, and what was on its way would be lost.
+        With `linger`, a client that still sends may read them first: closing at once would reset
+        the connection, and what was on its way would be lost.
         """
         ...
 
@@ -103,15 +106,15 @@ class ClearStream:
         self._fd = -1
         return TLSStream(sock, context, wait)
 
-    def close(self, *, linger: bool) -> None:
+    def close(self, octets: bytes = b"", *, linger: bool = False) -> None:
         fd, self._fd = self._fd, -1
         if fd < 0:
             return
         if not linger:
-            with suppress(OSError):
-                socket.close(fd)
+            socketio.send_last(fd, octets, _LAST_WORD)
             return
         with suppress(OSError), socket.socket(fileno=fd) as sock:
+            socketio.send_all(fd, octets, _LAST_WORD)
             _linger(sock)
 
 
@@ -173,7 +176,9 @@ class TLSStream:
             except (OSError, ValueError) as error:
                 raise StreamLost(_reason(error)) from error
 
-    def close(self, *, linger: bool) -> None:
+    def close(self, octets: bytes = b"", *, linger: bool = False) -> None:
+        with suppress(StreamLost, StreamTimeout):
+            self.send(octets, _LAST_WORD)
         with suppress(OSError, ValueError):
             # Sends close_notify, and does not wait for the peer's.
             self._socket.unwrap()

@@ -10,7 +10,6 @@ The worker's main thread starts and drains it (`process.service.Body`).
 
 from __future__ import annotations
 
-import errno
 import os
 import select
 import threading
@@ -22,7 +21,7 @@ from typing import Protocol
 from pfsmtp.net import socketio
 from pfsmtp.net.connection import Connection
 from pfsmtp.net.listener import Listener
-from pfsmtp.net.stream import ClearStream, StreamLost
+from pfsmtp.net.stream import ClearStream
 from pfsmtp.process.service import Context
 from pfsmtp.smtp.ports import Peer
 from pfsmtp.smtp.reply import After, Reply
@@ -32,13 +31,10 @@ _FULL = Reply(421, "Too many connections at present; come again", (3, 2), After.
 
 _STACK = 256 * 1024
 """Octets of address space for a thread's stack; what is not touched costs nothing."""
-_SPARE = 8
+_SPARE = 32
 """Threads that stay to wait for the next connection."""
-_LAST_WORD = 1.0
-"""Seconds in which a client that is turned away may take the reason."""
 _SCARCE = 0.2
 """Seconds until accept is tried again when descriptors or memory have run out."""
-_SCARCITY = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM))
 
 
 class ClientLimits(Protocol):
@@ -191,17 +187,14 @@ class Receiver:
 
     def _turn_away(self, stream: ClearStream, address: str, reply: Reply) -> None:
         self._log.event("turned-away", client=address, reason=f"{reply.code} {reply.lines[0]}")
-        with suppress(StreamLost):
-            stream.send(reply.octets, _LAST_WORD)
-        stream.close(linger=False)
+        stream.close(reply.octets)
 
     def _wait_out(self, error: OSError) -> bool:
         """Accepting failed: go on after a while, unless it was because we are draining."""
         if self._draining:
             return False
-        if error.errno not in _SCARCITY:
-            raise error
-        self._complain("descriptors-scarce", error.strerror)
+        # EMFILE, ENFILE, ENOBUFS, ENOMEM; whatever else it is, somebody has to go on waiting.
+        self._complain("accept-failed", error.strerror)
         time.sleep(_SCARCE)
         return True
 
