@@ -69,7 +69,7 @@ class Budgets:
 
     timeouts: Timeouts
     alone: float = 4.0  # for an address to connect before the next is tried as well
-    handshake: float = 60.0
+    handshake: float = 60.0  # at most, and no more than for the reply to EHLO
     opening: float = 600.0  # from the banner until MAIL may be said
     commands: float = 1200.0  # from MAIL to the 354
     rate: int = 8192  # octets of a message a second, at least, beyond that
@@ -179,7 +179,8 @@ class Connection:
         if isinstance(step, Transfer):
             self._transfer(step.octets, min(now + self._budgets.timeouts.block, self._ends))
         else:
-            self._start_tls(step, min(now + self._budgets.handshake, self._ends))
+            seconds = min(self._budgets.handshake, self._waits[Wait.HELLO])
+            self._start_tls(step, min(now + seconds, self._ends))
         return b""
 
     def _exchange(self, step: Exchange) -> bytes:
