@@ -1,4 +1,4 @@
-"""Durable files: what is on disk when, in which order, and what is left when the system says no."""
+"""Durable files: what is on disk when, and in which order."""
 
 from __future__ import annotations
 
@@ -8,41 +8,19 @@ import re
 import resource
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from pfsmtp import durable
-from pfsmtp.durable import Directory, File, Filesystem
-from tests import disks, needs
-from tests.syscalls import HOLD, Border, Call, Hold, failing, on, until
+from pfsmtp.durable import Directory, File
+from tests import needs
+from tests.boxes import FILES, Box, to_all
+from tests.syscalls import Border, Call, failing
 
-FILES = ("openat", "writev", "fsync", "syncfs", "renameat2", "linkat", "unlinkat")
 HOUR = 3600.0
-
-
-class Box:
-    """Directories `tmp` and `new`, and what is in them."""
-
-    def __init__(self, path: Path, filesystem: Filesystem | None = None) -> None:
-        self.path = path
-        for name in ("tmp", "new"):
-            (path / name).mkdir(parents=True, exist_ok=True)
-        self.tmp = Directory(path / "tmp", filesystem=filesystem)
-        self.new = Directory(path / "new", filesystem=filesystem)
-
-    def shown(self) -> dict[str, bytes]:
-        return {file.name: file.read_bytes() for file in (self.path / "new").iterdir()}
-
-    def staged(self) -> list[str]:
-        return sorted(os.listdir(self.path / "tmp"))
-
-    def deliver(self, name: str = "a", octets: bytes = b"message") -> None:
-        durable.deliver(self.tmp, name, [octets], self.new)
 
 
 @pytest.fixture
@@ -53,10 +31,6 @@ def box(tmp_path: Path) -> Box:
 @pytest.fixture
 def boxes(tmp_path: Path) -> list[Box]:
     return [Box(tmp_path / str(i)) for i in range(3)]
-
-
-def to_all(boxes: list[Box]) -> Callable[[], None]:
-    return lambda: durable.deliver_all([(box.tmp, "a", [b"message"], box.new) for box in boxes])
 
 
 # Contents
@@ -260,116 +234,6 @@ def test_strace_sees_exactly_the_six_system_calls_of_a_delivery(tmp_path: Path) 
     assert "/box/new>" in entry
 
 
-# Failures: nothing is left
-
-
-EVERY_ERROR = [
-    errno.ENOSPC,
-    errno.EDQUOT,
-    errno.EFBIG,
-    errno.EROFS,
-    errno.EIO,
-    errno.EMFILE,
-    errno.ENFILE,
-    errno.ENOMEM,
-]
-
-
-@pytest.mark.parametrize("error", EVERY_ERROR, ids=errno.errorcode.get)
-@pytest.mark.parametrize("name", ["openat", "writev", "fsync", "renameat2"])
-def test_failing_call_is_named_and_leaves_nothing(box: Box, name: str, error: int) -> None:
-    border = Border(FILES, failing(name, error))
-    with pytest.raises(OSError, match=r"open|write|fsync|rename") as raised:
-        border.run(box.deliver)
-    assert raised.value.errno == error
-    assert box.shown() == {}
-    assert box.staged() == []
-    assert len(border.made(name)) == 1  # never tried again
-
-
-def test_failing_sync_of_the_directory_takes_the_file_back(box: Box) -> None:
-    border = Border(FILES, failing("fsync", errno.EIO, on(box.new.fd)))
-    with pytest.raises(OSError, match="sync") as raised:
-        border.run(box.deliver)
-    assert raised.value.errno == errno.EIO
-    assert box.shown() == {}
-    assert box.staged() == []
-
-
-@pytest.mark.parametrize("name", ["openat", "writev", "fsync", "renameat2"])
-@pytest.mark.parametrize("at", [0, 1, 2])
-def test_failure_for_one_of_several_leaves_none(boxes: list[Box], name: str, at: int) -> None:
-    seen: list[Call] = []
-
-    def judge(call: Call) -> int | None:
-        if call.name != name or (name == "openat" and not call.makes_file):
-            return None
-        seen.append(call)
-        return errno.ENOSPC if len(seen) == at + 1 else None
-
-    with pytest.raises(OSError, match="No space"):
-        Border(FILES, judge).run(to_all(boxes))
-    assert [box.shown() for box in boxes] == [{}] * 3
-    assert [box.staged() for box in boxes] == [[]] * 3
-
-
-def test_what_was_renamed_before_a_failure_is_unlinked_and_that_is_synced(boxes: list[Box]) -> None:
-    last = boxes[-1]
-    border = Border(
-        FILES, failing("renameat2", errno.EIO, lambda call: call.args[0] == last.tmp.fd)
-    )
-    with pytest.raises(OSError, match="rename"):
-        border.run(to_all(boxes))
-    undone = border.calls[border.calls.index(border.made("renameat2")[-1]) + 1 :]
-    assert [(call.name, call.args[0]) for call in undone] == [
-        ("unlinkat", boxes[0].new.fd),
-        ("unlinkat", boxes[1].new.fd),
-        ("unlinkat", last.tmp.fd),
-        ("fsync", boxes[0].new.fd),
-        ("fsync", boxes[1].new.fd),
-    ]
-
-
-def test_interrupted_calls_are_made_again(box: Box) -> None:
-    seen: set[str] = set()
-
-    def judge(call: Call) -> int | None:
-        first = call.name in ("openat", "writev") and call.name not in seen
-        seen.add(call.name)
-        return errno.EINTR if first else None
-
-    Border(FILES, judge).run(box.deliver)
-    assert box.shown() == {"a": b"message"}
-
-
-def test_write_that_the_system_cuts_short_is_continued_until_it_fails(box: Box) -> None:
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (6000, hard))
-    try:
-        durable.deliver(box.tmp, "fits", [b"x" * 3000, b"y" * 3000], box.new)
-        with pytest.raises(OSError, match="write") as raised:
-            durable.deliver(box.tmp, "a", [b"x" * 5000, b"y" * 5000], box.new)
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-    assert raised.value.errno == errno.EFBIG
-    assert list(box.shown()) == ["fits"]
-    assert box.staged() == []
-
-
-def test_full_disk_leaves_nothing_and_takes_mail_again_once_there_is_room(tmp_path: Path) -> None:
-    with disks.tmpfs(tmp_path / "disk") as disk:
-        box = Box(disk)
-        filler = disks.fill(disk, spare=8192)
-        with pytest.raises(OSError, match="No space") as raised:
-            box.deliver(octets=bytes(100_000))
-        assert raised.value.errno == errno.ENOSPC
-        assert (box.shown(), box.staged()) == ({}, [])
-        filler.unlink()
-        box.deliver(octets=bytes(100_000))
-        assert list(box.shown()) == ["a"]
-        del box
-
-
 # Large files
 
 
@@ -433,173 +297,6 @@ def test_closed_file_takes_nothing_more(box: Box) -> None:
     file.close()
     with pytest.raises(OSError, match="write"):
         file.write([b"x"])
-
-
-# Group commit
-
-
-class Syncs:
-    """Threads that sync the same thing under a border that holds each sync."""
-
-    def __init__(self, target: Directory) -> None:
-        self.target = target
-        self.failures: list[OSError] = []
-        self.ended: list[str] = []
-        self.begin = dict.fromkeys("abcd", False)
-        self.border = Border(("fsync", "syncfs"), self._judge)
-        self._end = self.border.start(self._threads)
-
-    def _judge(self, call: Call) -> Hold:
-        return HOLD
-
-    def _threads(self) -> None:
-        threads = [threading.Thread(target=self._sync, args=(name,)) for name in self.begin]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-
-    def _sync(self, name: str) -> None:
-        until(lambda: self.begin[name], f"{name} may begin")
-        try:
-            self.target.sync()
-        except OSError as failure:
-            self.failures.append(failure)
-        self.ended.append(name)
-
-    def first_in_sync(self) -> Call:
-        """Thread `a` syncs, and the others wait; returns its call, which is held."""
-        self.begin["a"] = True
-        until(lambda: len(self.border.held) == 1, "the first sync")
-        self.begin.update(b=True, c=True, d=True)
-        until(lambda: self.target.waiting == 3, "three that wait")
-        return self.border.held[0]
-
-    def end(self) -> None:
-        self._end()
-
-
-@pytest.fixture(params=["files", "filesystem"])
-def synced(request: pytest.FixtureRequest, tmp_path: Path) -> Directory:
-    if request.param == "files":
-        return Directory(tmp_path)
-    return Directory(tmp_path, filesystem=Filesystem(Directory(tmp_path)))
-
-
-def test_sync_that_began_before_serves_nobody_who_came_after(synced: Directory) -> None:
-    syncs = Syncs(synced)
-    first = syncs.first_in_sync()
-    syncs.border.let_go(first)
-    until(lambda: len(syncs.border.held) == 1, "a second sync")
-    until(lambda: syncs.ended == ["a"], "the end of the first")
-    assert synced.waiting == 0  # all three are in the second
-    syncs.border.let_go(syncs.border.held[0])
-    syncs.end()
-    assert sorted(syncs.ended) == ["a", "b", "c", "d"]
-    assert len(syncs.border.calls) == 2
-    assert not syncs.failures
-
-
-def test_failed_sync_is_told_to_all_who_have_made_entries_and_to_all_who_come(
-    synced: Directory,
-) -> None:
-    syncs = Syncs(synced)
-    syncs.border.let_go(syncs.first_in_sync(), errno.EIO)
-    syncs.end()
-    assert [failure.errno for failure in syncs.failures] == [errno.EIO] * 4
-    assert len(syncs.border.calls) == 1
-    assert synced.failed
-    with pytest.raises(OSError, match="sync"):
-        synced.sync()
-
-
-def test_directory_opened_anew_after_a_failed_sync_is_good_again(box: Box) -> None:
-    with pytest.raises(OSError, match="sync"):
-        Border(FILES, failing("fsync", errno.EIO, on(box.new.fd))).run(box.deliver)
-    with pytest.raises(OSError, match="sync"):
-        box.deliver("b")
-    again = Box(box.path)
-    again.deliver("c")
-    assert list(again.shown()) == ["c"]
-
-
-def test_directory_dropped_while_a_thread_syncs_stays_open_until_it_is_done(tmp_path: Path) -> None:
-    kept = {"directory": Directory(tmp_path)}
-    fd = kept["directory"].fd
-    border = Border(("fsync",), lambda call: HOLD)
-    end = border.start(lambda: kept.pop("directory").sync())
-    until(lambda: len(border.held) == 1, "a sync")
-    assert os.path.samefile(f"/proc/self/fd/{fd}", tmp_path)
-    border.let_go(border.held[0])
-    end()
-    assert not os.path.exists(f"/proc/self/fd/{fd}")
-
-
-def test_threads_that_deliver_at_once_each_find_their_file_there(box: Box) -> None:
-    def deliver(i: int) -> bool:
-        box.deliver(f"m{i}", b"%d" % i)
-        return (box.path / f"new/m{i}").read_bytes() == b"%d" % i
-
-    with ThreadPoolExecutor(16) as threads:
-        assert all(threads.map(deliver, range(200)))
-    assert box.staged() == []
-
-
-# A file system synced as a whole
-
-
-@pytest.fixture
-def whole(tmp_path: Path) -> Box:
-    tmp_path.joinpath("box").mkdir()
-    return Box(tmp_path / "box", Filesystem(Directory(tmp_path)))
-
-
-def test_file_system_is_synced_before_the_rename_and_after_it(whole: Box) -> None:
-    border = Border(FILES)
-    border.run(whole.deliver)
-    assert [call.name for call in border.calls] == [
-        "openat",
-        "writev",
-        "syncfs",
-        "renameat2",
-        "syncfs",
-    ]
-    assert whole.shown() == {"a": b"message"}
-
-
-def test_store_and_large_files_are_synced_with_their_file_system(whole: Box) -> None:
-    def act() -> None:
-        durable.store(whole.tmp, "a", [b"x"])
-        file = File(whole.tmp, "b")
-        file.write([b"y"])
-        file.sync()
-
-    border = Border(("fsync", "syncfs", "writev"))
-    border.run(act)
-    assert [call.name for call in border.calls] == ["writev", "syncfs"] * 2
-
-
-def test_several_files_share_two_syncs_of_their_file_system(whole: Box) -> None:
-    border = Border(("fsync", "syncfs"))
-    border.run(
-        lambda: durable.deliver_all([(whole.tmp, n, [b"x"], whole.new) for n in ("a", "b", "c")])
-    )
-    assert [call.name for call in border.calls] == ["syncfs"] * 2
-
-
-def test_failed_sync_of_the_file_system_leaves_nothing(whole: Box) -> None:
-    with pytest.raises(OSError, match="sync"):
-        Border(FILES, failing("syncfs", errno.EIO)).run(whole.deliver)
-    assert (whole.shown(), whole.staged()) == ({}, [])
-    assert whole.new.failed
-
-
-def test_directory_of_another_file_system_is_refused(tmp_path: Path) -> None:
-    with disks.tmpfs(tmp_path / "disk") as disk:
-        filesystem = Filesystem(Directory(tmp_path))
-        with pytest.raises(OSError, match="another file system") as raised:
-            Directory(disk, filesystem=filesystem)
-        assert raised.value.errno == errno.EXDEV
 
 
 # Directories

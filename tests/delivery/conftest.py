@@ -6,6 +6,7 @@ Relays that a test has made are closed behind it.
 from __future__ import annotations
 
 import itertools
+import os
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -24,6 +25,11 @@ ORIGIN = Origin(
     client="192.0.2.1", hello="client.example", protocol="ESMTP", hostname="mx.example.org"
 )
 SENDER = Mailbox("sender", "example.net")
+ALICE, BOB, CAROL = "alice@example.org", "bob@example.org", "carol@example.org"
+
+MESSAGE = b"Subject: x\n\nbody\n"
+LARGE = b"Subject: large\n\n" + os.urandom(3 << 20).replace(b"\r", b"").replace(b"\0", b"")
+"""Does not fit into memory, as an intake sees it."""
 
 
 @dataclass(slots=True)
@@ -50,7 +56,7 @@ class Post:
         mailboxes = [Mailbox(*each.rsplit("@", 1)) for each in recipients]
         return Envelope(sender, tuple(Recipient(mailbox) for mailbox in mailboxes))
 
-    def send(self, *recipients: str, message: bytes = b"Subject: x\n\nbody\n") -> Receipt:
+    def send(self, *recipients: str, message: bytes = MESSAGE) -> Receipt:
         intake = self.store.begin(self.envelope(*recipients), ORIGIN)
         for start in range(0, len(message), 50_000):
             intake.write(message[start : start + 50_000])
@@ -62,6 +68,10 @@ class Post:
     def new(self, login: str) -> list[bytes]:
         """What is in this login's `new/`, in the order of the names."""
         return [file.read_bytes() for file in sorted((self.base / login / "new").iterdir())]
+
+    def counts(self, *logins: str) -> list[int]:
+        """How many files are in the `new/` of each of these."""
+        return [len(self.new(login)) for login in logins]
 
     def everything(self) -> list[Path]:
         """Every file there is, staged or shown."""
