@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import fcntl
 import os
+import struct
 from pathlib import Path
 
 from pfsmtp import durable
 
 _NAME = "lock"
+_FLOCK = "hhqqi4x"  # struct flock: type, whence, start, length, pid
 
 
 class QueueInUse(Exception):
@@ -51,3 +53,17 @@ class Guard:
 
     def close(self) -> None:
         os.close(self._fd)
+
+
+def holder(path: Path) -> int | None:
+    """The process id of the server that has the queue in `path`; None if none does.
+
+    Takes no lock. Raises OSError, FileNotFoundError where no server ever was.
+    """
+    fd = os.open(path / _NAME, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+    try:
+        asked = struct.pack(_FLOCK, fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)
+        kind, _, _, _, pid = struct.unpack(_FLOCK, fcntl.fcntl(fd, fcntl.F_GETLK, asked))
+    finally:
+        os.close(fd)
+    return None if kind == fcntl.F_UNLCK else pid
