@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import gc
 import os
 import re
 import resource
@@ -325,6 +326,7 @@ def test_path_that_is_none_is_refused(path: str) -> None:
 
 
 def test_directories_that_fail_to_open_leave_no_descriptor(tmp_path: Path) -> None:
+    gc.collect()
     before = os.listdir("/proc/self/fd")
     for path in no_directories(tmp_path):
         with pytest.raises(OSError, match=path.name):
