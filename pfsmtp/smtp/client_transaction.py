@@ -124,16 +124,16 @@ class ClientTransaction:
     def _say_group(self) -> None:
         """RFC 2920 §3.1: DATA may be in the group, as its last command."""
         if self.is_open:
-            self._talk.say(request.RSET)
-        self._talk.say(self._mail)
-        for command in self._recipients:
-            self._talk.say(command)
-        self._talk.say(request.DATA)
+            self._talk.say(request.RSET, "RSET")
+        self._talk.say(self._mail, "MAIL")
+        for octets in self._recipients:
+            self._talk.say(octets, "RCPT")
+        self._talk.say(request.DATA, "DATA")
 
     def _ask(self, octets: bytes, wait: Wait, *, command: str) -> Dialogue[RemoteReply]:
         """Have the reply to a command, which has been said if there is a group."""
         if not self._grouped:
-            self._talk.say(octets)
+            self._talk.say(octets, command)
         return (yield from self._talk.hear(wait, command))
 
     def _reset(self) -> Dialogue[None]:
@@ -188,8 +188,9 @@ class ClientTransaction:
             _check_line_ends(piece)
             held, at_line_start = self._dot_stuff(piece, at_line_start)
         end = b".\r\n" if at_line_start else b"\r\n.\r\n"
+        self._talk.say(held + end, "end of data")
         self._dot_sent = True
-        reply = yield from self._talk.ask(held + end, Wait.FINAL_DOT, command="end of data")
+        reply = yield from self._talk.hear(Wait.FINAL_DOT, "end of data")
         if reply.kind == 2:
             self._take(reply)
         else:

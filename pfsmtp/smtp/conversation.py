@@ -119,15 +119,15 @@ class Conversation:
         """Whether every reply has been asked for."""
         return self._replies.is_empty
 
-    def say(self, octets: bytes) -> None:
+    def say(self, octets: bytes, command: str) -> None:
         """Have this sent with the next wait. Raises HostFailure."""
         if not self._unsent and not self._replies.is_empty:
-            raise HostFailure(BAD_PROTOCOL, "sent a reply that nobody asked for")
+            raise self._unasked(command)
         self._unsent.append(octets)
 
     def ask(self, octets: bytes, wait: Wait, *, command: str) -> Dialogue[RemoteReply]:
         """Send a command and return the reply. Raises HostFailure."""
-        self.say(octets)
+        self.say(octets, command)
         return (yield from self.hear(wait, command))
 
     def hear(self, wait: Wait, command: str) -> Dialogue[RemoteReply]:
@@ -170,9 +170,19 @@ class Conversation:
                 raise _failure(lost, "the message") from lost
             raise HostFailure.from_reply(reply, "the message") from lost
 
+    def _unasked(self, command: str) -> HostFailure:
+        """What to make of a reply that came before its command: a refusal needs none."""
+        reply = self._next_refusal()
+        if reply is None:
+            return HostFailure(BAD_PROTOCOL, "sent a reply that nobody asked for")
+        return HostFailure.from_reply(reply, command)
+
     def _last_reply(self, lost: LinkLost) -> RemoteReply | None:
         """The refusal that the other side sent before it hung up, if it did."""
         self._replies.feed(lost.last_words)
+        return self._next_refusal()
+
+    def _next_refusal(self) -> RemoteReply | None:
         try:
             reply = self._replies.next()
         except BadReply:

@@ -92,6 +92,7 @@ class Talk:
     def secure(self, context: ssl.SSLContext) -> None:
         try:
             self.sock = context.wrap_socket(self.sock, server_side=True)
+            self.sock.settimeout(10)
         except (OSError, ValueError) as error:
             raise Gone from error
 
@@ -117,13 +118,14 @@ class Host:
     replies: Mapping[str, Behaviour] = field(default_factory=dict)
     extensions: Sequence[str] = EXTENSIONS
     tls: ssl.SSLContext | None = None
+    implicit: bool = False  # TLS begins with the first octet
     address: str = "127.0.0.1"
     port: int = 0
     commands: list[list[bytes]] = field(default_factory=list)  # by connection
     stored: list[Stored] = field(default_factory=list)
     _listener: socket.socket = field(init=False, repr=False)
     _over: threading.Event = field(default_factory=threading.Event, repr=False)
-    _sockets: list[socket.socket] = field(default_factory=list, repr=False)
+    _talks: list[Talk] = field(default_factory=list, repr=False)
     _threads: list[threading.Thread] = field(default_factory=list, repr=False)
     errors: list[BaseException] = field(default_factory=list)
 
@@ -144,9 +146,10 @@ class Host:
         with suppress(OSError):
             self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
-        for sock in self._sockets:
+        for talk in self._talks:
             with suppress(OSError):
-                sock.shutdown(socket.SHUT_RDWR)
+                # Not SSLSocket.shutdown, which takes the TLS away from under the other thread.
+                socket.socket.shutdown(talk.sock, socket.SHUT_RDWR)
         for thread in self._threads:
             thread.join(10)
             assert not thread.is_alive()
@@ -173,11 +176,11 @@ class Host:
             except OSError:
                 return
             sock.settimeout(10)
-            self._sockets.append(sock)
             self._start(lambda sock=sock: self._serve(sock))  # type: ignore[misc]
 
     def _serve(self, sock: socket.socket) -> None:
         talk = Talk(sock, self._over)
+        self._talks.append(talk)
         try:
             _Session(self, talk).run()
         except Gone:
@@ -202,6 +205,9 @@ class _Session:
         host.commands.append(self.commands)
 
     def run(self) -> None:
+        if self.host.implicit and self.host.tls is not None:
+            self.talk.secure(self.host.tls)
+            self.encrypted = True
         self.answer("BANNER", b"220 mx.example.org ESMTP\r\n")
         while True:
             line = self.talk.line()

@@ -12,7 +12,7 @@ from typing import ClassVar
 from pfsmtp.config import Relay as Settings
 from pfsmtp.config import Timeouts
 from pfsmtp.config.units import Seconds
-from pfsmtp.delivery.connection import Budgets
+from pfsmtp.delivery.connection import Budgets, Judge
 from pfsmtp.delivery.content import OctetsContent
 from pfsmtp.delivery.form import Unit
 from pfsmtp.delivery.relay import Relay, Report
@@ -24,7 +24,7 @@ from pfsmtp.smtp.envelope import Envelope, Recipient
 from pfsmtp.smtp.errors import DeliveryFailure
 from pfsmtp.smtp.outcome import Kind, Outcome
 from pfsmtp.smtp.wire import dot_stuff
-from pfsmtp.tls import client_context
+from pfsmtp.tls import Trust, client_context
 from tests.delivery.hosts import Behaviour, Host
 
 ALICE = Mailbox("alice", "example.net")
@@ -63,6 +63,7 @@ class Relaying:
     context: ssl.SSLContext = field(default_factory=lambda: client_context(verify=False))
     credentials: Credentials | None = None
     smart_host: str | None = None
+    judge: Judge = field(default_factory=Trust)
     failure: DeliveryFailure | None = None
     clock: Callable[[], float] = time.monotonic
     events: Events = field(default_factory=Events)
@@ -85,7 +86,7 @@ class Relaying:
             budgets=self.budgets,
             hostname="us.example.org",
             dot_stuff=dot_stuff,
-            judge=lambda connection, host: f"shown to {host}",
+            judge=self.judge,
             log=self.events,
             clock=self.clock,
             random=lambda: 0.5,

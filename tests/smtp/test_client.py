@@ -175,3 +175,34 @@ def test_message_without_octets_is_ended_by_its_dot_alone() -> None:
     step = dialogue.send(GROUP_TAKEN)
     assert isinstance(step, Exchange)
     assert step.octets == b".\r\n"
+
+
+@pytest.mark.parametrize(
+    ("early", "kind", "text"),
+    [
+        (b"550 5.7.1 spam\r\n", Kind.FAILED, "550 5.7.1 spam"),
+        (b"421 4.3.2 bye\r\n", Kind.DEFERRED, "421 4.3.2 bye"),
+        (b"250 ok\r\n", Kind.DEFERRED, "mx.example.org sent a reply that nobody asked for"),
+    ],
+)
+def test_reply_to_the_message_before_it_was_sent_leaves_nothing_uncertain(
+    early: bytes, kind: Kind, text: str
+) -> None:
+    client = greeted()
+    dialogue = transact(client, OctetsContent(b"Hello\r\n"))
+    next(dialogue)
+    outcome = result_of(dialogue, GROUP_TAKEN + early).outcomes[0]
+    assert (outcome.kind, outcome.text, outcome.uncertain) == (kind, text, False)
+    assert not client.is_usable
+
+
+def test_host_that_closes_behind_a_reply_is_not_told_more() -> None:
+    client = greeted()
+    dialogue = transact(client, OctetsContent(b"Hello\r\n"))
+    next(dialogue)
+    dialogue.send(GROUP_TAKEN)
+    assert result_of(dialogue, b"250 ok\r\n421 4.3.2 bye\r\n").outcomes[0].kind is Kind.DELIVERED
+    dialogue = transact(client, OctetsContent(b"Hello\r\n"))
+    with pytest.raises(StopIteration) as caught:
+        next(dialogue)
+    assert caught.value.value.untouched
