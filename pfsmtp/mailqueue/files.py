@@ -17,7 +17,7 @@ from pathlib import Path
 from pfsmtp import durable
 from pfsmtp.mailqueue.backend import EventLog
 from pfsmtp.mailqueue.entry import text_of
-from pfsmtp.mailqueue.handover import Announcer
+from pfsmtp.mailqueue.handover import Announcer, deliverers_in
 from pfsmtp.mailqueue.segment import Segments
 from pfsmtp.mailqueue.vacancies import Vacancies
 
@@ -31,7 +31,7 @@ class Files:
         self,
         path: Path,
         *,
-        deliverers: int,
+        deliverers: int | None,
         log: EventLog,
         clock: Callable[[], float],
         number: Callable[[], int],
@@ -40,7 +40,8 @@ class Files:
     ) -> None:
         """Open the directories, made when missing unless it is only to read them. Raises OSError.
 
-        Files that were opened for reading cannot be written to.
+        Files that were opened for reading cannot be written to. `deliverers` is how many there
+        are; None stands for those that have been there so far.
         """
         now = clock()
         if only_reading:
@@ -59,6 +60,8 @@ class Files:
         self.handover = handover
         self.segments = Segments(slots, tmp, now=now, only_reading=only_reading)
         self.vacancies = Vacancies(self.segments)
+        if deliverers is None:
+            deliverers = deliverers_in(handover)
         self.announcer = Announcer(handover, deliverers)
         self._number = number
         self._random = random

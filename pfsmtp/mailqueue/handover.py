@@ -6,9 +6,9 @@ name, so they are the same for all generations of a server, and it is known by t
 runs.
 
 A record is a hint and no more: what holds is on disk. So nothing is lost that matters when one is
-lost, but the deliverer has to look at the whole queue then, and must know:
+lost, but the deliverer has to read the whole queue then, and must know:
 
-* It did not run: it looks at everything when it starts, after it has opened its FIFO.
+* It did not run: it reads everything when it starts, after it has opened its FIFO.
 * The FIFO was full: who reads it empties it, and so sees that it was.
 
 Deliverer `i` of `n` owns the domains whose checksum is `i` modulo `n`.
@@ -16,10 +16,12 @@ Deliverer `i` of `n` owns the domains whose checksum is `i` modulo `n`.
 
 from __future__ import annotations
 
+import errno
 import fcntl
+import itertools
 import os
+import stat
 import struct
-import threading
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -59,65 +61,45 @@ def encode(place: int, id: int, domain: str | None = None) -> bytes:
 
 
 class Announcer:
-    """The writing ends. Safe among threads."""
+    """The writing ends. Safe among threads; never waits."""
 
     def __init__(self, directory: durable.Directory, deliverers: int) -> None:
-        self._directory = directory
-        self._pipes = [-1] * deliverers
-        self._lock = threading.Lock()
+        """Open the FIFOs of so many deliverers, made when missing. Raises OSError."""
+        self.pipes: list[int] = []
+        try:
+            for index in range(deliverers):
+                self.pipes.append(_open(directory, index))
+        except BaseException:
+            self.close()
+            raise
 
     @property
     def deliverers(self) -> int:
-        return len(self._pipes)
-
-    def pipe(self, index: int) -> int:
-        """Return the descriptor for that deliverer, -1 when it does not run."""
-        pipe = self._pipes[index]
-        return pipe if pipe >= 0 else self._open(index)
+        return len(self.pipes)
 
     def pipe_of(self, domain: str) -> int:
-        """As `pipe`, for the deliverer that owns the domain."""
-        return self.pipe(owner_of(domain, len(self._pipes)))
+        """The descriptor to write a hint to about this domain, in lower case."""
+        return self.pipes[owner_of(domain, len(self.pipes))]
 
     def tell(self, index: int, record: bytes) -> bool:
-        """Write a record; whether it was taken."""
-        pipe = self.pipe(index)
-        if pipe < 0:
-            return False
+        """Write a record; False when the FIFO is full, which its reader will see."""
         try:
-            return os.write(pipe, record) == len(record)
-        except (BlockingIOError, BrokenPipeError):
-            # Full, which its reader will see; or without one, and the next reads everything.
+            return os.write(self.pipes[index], record) == len(record)
+        except BlockingIOError:
             return False
 
     def tell_owner(self, domain: str, record: bytes) -> bool:
-        return self.tell(owner_of(domain, len(self._pipes)), record)
+        return self.tell(owner_of(domain, len(self.pipes)), record)
 
     def tell_all(self, record: bytes) -> None:
-        for index in range(len(self._pipes)):
+        for index in range(len(self.pipes)):
             self.tell(index, record)
 
     def close(self) -> None:
-        """Close them; not before, since other threads may be about to write to one.
-
-        One whose reader has died serves the next reader as well.
-        """
-        with self._lock:
-            for index, pipe in enumerate(self._pipes):
-                if pipe >= 0:
-                    os.close(pipe)
-                self._pipes[index] = -1
-
-    def _open(self, index: int) -> int:
-        with self._lock:
-            if self._pipes[index] < 0:
-                with suppress(OSError):
-                    self._pipes[index] = os.open(
-                        str(index),
-                        os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOFOLLOW,
-                        dir_fd=self._directory.fd,
-                    )
-            return self._pipes[index]
+        """Close them, when no thread writes to one any more."""
+        for pipe in self.pipes:
+            os.close(pipe)
+        self.pipes.clear()
 
 
 class Inbox:
@@ -125,12 +107,7 @@ class Inbox:
 
     def __init__(self, directory: durable.Directory, index: int) -> None:
         """Open the FIFO, made when missing. Raises OSError."""
-        name = str(index)
-        with suppress(FileExistsError):
-            os.mkfifo(name, 0o600, dir_fd=directory.fd)
-        # Open for writing as well: it does not count as ended when nobody else writes.
-        flags = os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOFOLLOW
-        self.fd = os.open(name, flags, dir_fd=directory.fd)
+        self.fd = _open(directory, index)
         with suppress(OSError):
             fcntl.fcntl(self.fd, fcntl.F_SETPIPE_SZ, _ROOM)
         self._room: int = fcntl.fcntl(self.fd, fcntl.F_GETPIPE_SZ)
@@ -154,3 +131,22 @@ class Inbox:
         if self.fd >= 0:
             os.close(self.fd)
             self.fd = -1
+
+
+def deliverers_in(directory: durable.Directory) -> int:
+    """How many deliverers have FIFOs here, whether they run or not."""
+    names = set(os.listdir(directory.fd))
+    return next(index for index in itertools.count() if str(index) not in names)
+
+
+def _open(directory: durable.Directory, index: int) -> int:
+    """Open a FIFO for reading and writing: so that it has a reader and a writer at any time."""
+    name = str(index)
+    with suppress(FileExistsError):
+        os.mkfifo(name, 0o600, dir_fd=directory.fd)
+    flags = os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOFOLLOW
+    fd = os.open(name, flags, dir_fd=directory.fd)
+    if not stat.S_ISFIFO(os.fstat(fd).st_mode):
+        os.close(fd)
+        raise OSError(errno.EINVAL, "not a FIFO", name)
+    return fd

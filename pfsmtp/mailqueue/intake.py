@@ -141,7 +141,7 @@ class Intake:
             pen = -1
             try:
                 self._before(place)
-                record = encode(place, self._number, domain) if pipe >= 0 else b""
+                record = encode(place, self._number, domain)
                 pen = segments.take(segment_of(place))
                 stored = store(pen, offset_of(place), kind.size, parts, pipe, record)
             except BaseException:

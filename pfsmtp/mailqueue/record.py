@@ -146,7 +146,7 @@ def _shorten(state: State, longest: int) -> _Rest:
         tried_at=state.tried_at,
         wish=state.wish,
         delay_reported=state.delay_reported,
-        reason=state.reason[:longest],
+        reason=_fit(state.reason, longest),
         draft=(draft.place, draft.id, draft.about) if draft else None,
     )
 
@@ -155,13 +155,15 @@ def _words(outcome: Outcome, longest: int) -> _Said:
     return _Said(
         _fit(outcome.text, longest),
         _fit(outcome.host, longest),
-        outcome.address[:longest],
-        outcome.command[:longest],
-        outcome.tls[:longest] if outcome.tls is not None else None,
+        _fit(outcome.address, longest),
+        _fit(outcome.command, longest),
+        _fit(outcome.tls, longest) if outcome.tls is not None else None,
     )
 
 
 def _fit(text: str, longest: int) -> str:
+    if not text.isascii():
+        text = text.encode("utf-8", "replace").decode()  # what no encoding takes
     return text if len(text) <= longest else text[: max(longest - 1, 0)] + "…" * (longest > 0)
 
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import os
 import select
+import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -52,6 +53,7 @@ class UnitShard:
         self._unwritten: list[UnitLease] = []
         self._write_at = 0.0
         self._closed = False
+        self._reading = threading.Lock()  # the inbox
         # First: what is put from now on is told, what was put before is read.
         self._inbox = Inbox(files.handover, index)
         self._bell = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
@@ -71,8 +73,7 @@ class UnitShard:
             if fd == self._bell:
                 os.eventfd_read(fd)
             else:
-                for hint in self._inbox.read():
-                    self._heed(hint)
+                self._read_inbox()
         if self._unwritten:
             self._write_again()
 
@@ -86,6 +87,8 @@ class UnitShard:
         assert isinstance(unit, Unit)
         if self._agenda.put_off(unit, until):
             self.wake()
+        if self._closed:
+            self._tell_next(unit)
 
     def claim(self, unit: backend.Unit) -> UnitLease | None:
         assert isinstance(unit, Unit)
@@ -110,14 +113,22 @@ class UnitShard:
         return len(self._agenda)
 
     def close(self) -> None:
-        if self._closed:
-            return
-        self._closed = True
-        self._poll.unregister(self._inbox.fd)
-        self._inbox.close()
+        with self._reading:
+            if self._closed:
+                return
+            self._closed = True
+            self._poll.unregister(self._inbox.fd)
+            self._inbox.close()
         # The next deliverer may have read the queue before these came.
         for unit in self._agenda.overdue(self._files.clock()):
             self._tell_next(unit)
+
+    def _read_inbox(self) -> None:
+        """Heed what is there, all of it before somebody closes."""
+        with self._reading:
+            if not self._closed:
+                for hint in self._inbox.read():
+                    self._heed(hint)
 
     def _lease(self, unit: Unit, grip: Grip, now: float) -> UnitLease | None:
         """Begin to work on a unit, unless it turns out that nothing is to be done now."""
@@ -155,8 +166,6 @@ class UnitShard:
             self._agenda.forget(unit.place, unit.id)
             return
         self.put_off(unit, state.next_attempt)
-        if self._closed:
-            self._tell_next(unit)
 
     def _tell_next(self, unit: Unit) -> None:
         """Leave a unit to the deliverer that comes after this one."""

@@ -58,7 +58,7 @@ class Spool:
         self,
         path: Path,
         *,
-        deliverers: int,
+        deliverers: int | None,
         log: EventLog,
         number: Callable[[], int],
         clock: Callable[[], float] = time.time,
@@ -66,7 +66,8 @@ class Spool:
     ) -> None:
         """Open the queue in directory `path`, made when missing. Raises OSError.
 
-        `number` counts for all processes; `clock` is in Unix seconds.
+        `number` counts for all processes; `clock` is in Unix seconds. `deliverers` is None for the
+        operator, who tells those that are there.
         """
         self._files = Files(
             path, deliverers=deliverers, log=log, clock=clock, number=number, random=random

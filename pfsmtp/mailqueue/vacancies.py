@@ -86,18 +86,24 @@ class Vacancies:
         return None
 
     def _replenish(self, kind: Kind) -> None:
-        """Look for free slots where they may be; make a new file unless there are enough."""
+        """Look for free slots where they may be; make a new file unless there are enough.
+
+        Files that are nearly full are given up then: to look at them again and again is dear.
+        """
         mine = self._owned[kind.number]
+        full = []
         free = 0
-        for owned in list(mine.values()):
+        for owned in mine.values():
             found = self._look(owned)
             if found <= kind.count // 8 and _FILLING not in owned.slots:
-                os.close(owned.owner)
-                del mine[owned.segment]
+                full.append(owned)
             else:
                 free += found
         if free < max(kind.count // 4, 1) and not self._adopt(kind):
             self._own(*self._segments.create(kind), free=kind.count)
+        for owned in full:
+            os.close(owned.owner)
+            del mine[owned.segment]
 
     def _adopt(self, kind: Kind) -> bool:
         """Become the owner of a file with free slots that has none; whether there was one."""

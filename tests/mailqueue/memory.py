@@ -283,6 +283,7 @@ class MemoryQueue:
             if unit.holder is not None:
                 unit.wishes.append(wish)
             else:
+                unit.obey(self.clock())
                 unit.carry_out(wish, self.clock())
                 if not unit.out:
                     unit.due = unit.state.next_attempt
