@@ -146,8 +146,10 @@ class Connection:
         if self._message_began is None:
             self._message_began = now
             self._message_octets = 0
-        # When a message that grows no more falls below the minimum rate.
-        slowest = max(limits.minimum_rate_after, self._message_octets / limits.minimum_rate)
+        # When a message that grows no more falls below the minimum rate; a first pause is granted.
+        slowest = max(
+            limits.minimum_rate_after, limits.data, self._message_octets / limits.minimum_rate
+        )
         return max(min(now + limits.data, self._message_began + slowest, self._ends) - now, 0.0)
 
     def _secure(self) -> None:
