@@ -1,42 +1,84 @@
 """The command line: `pfsmtp -c FILE` runs a server.
 
-Exit status: 0 after an orderly stop, 1 when it could not start or failed, 2 for wrong usage.
-Only what a command needs is imported: programs wait for `pfsmtp sendmail`.
+    pfsmtp -c FILE                 run it
+    pfsmtp -c FILE --check         check the configuration
+    pfsmtp -c FILE queue …         see and steer what waits in the outbound queue
+    pfsmtp [-c FILE] sendmail …    hand a message to the outbound server
+
+Exit status: 0 after an orderly stop, 1 when it could not start or failed, 2 for wrong usage;
+`sendmail` has those of sysexits.h. Only what a command needs is imported: programs wait for
+`pfsmtp sendmail`, so that above it stands next to nothing.
 """
 
 from __future__ import annotations
 
-import argparse
-import faulthandler
 import os
 import sys
-from collections.abc import Sequence
-from pathlib import Path
 
-from pfsmtp import __version__
+TYPE_CHECKING = False  # as typing has it, which is dear to import
+if TYPE_CHECKING:
+    import argparse
+    from pathlib import Path
 
 _STDERR = 2
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
+def main(arguments: list[str] | None = None) -> int:
     """Run the command line, and return the exit status."""
-    options = _parser().parse_args(arguments)
+    given = sys.argv[1:] if arguments is None else arguments
+    for_sendmail = _sendmail_arguments(given)
+    if for_sendmail is not None:
+        from pfsmtp.sendmail import command as sendmail
+
+        return sendmail.main(["sendmail", *for_sendmail])
+    parser = _parser()
+    options = parser.parse_args(given)
+    if options.command == "sendmail":
+        parser.error("sendmail comes first, or right after -c FILE")
+    if options.command == "queue":
+        from pfsmtp.operator import command as queue
+
+        return queue.main(options.config, options)
     if options.check:
         return _check(options.config)
     return _serve(options.config)
 
 
+def _sendmail_arguments(given: list[str]) -> list[str] | None:
+    """What `sendmail` is to be given, if that is the command; `-c FILE` is its `-C FILE`."""
+    match given:
+        case ["sendmail", *rest]:
+            return rest
+        case ["-c" | "--config", path, "sendmail", *rest]:
+            return ["-C", path, *rest]
+        case [option, "sendmail", *rest] if option.startswith("--config="):
+            return ["-C", option.removeprefix("--config="), *rest]
+        case [option, "sendmail", *rest] if option.startswith("-c") and len(option) > 2:
+            return ["-C", option[2:], *rest]
+    return None
+
+
 def _parser() -> argparse.ArgumentParser:
+    import argparse
+    from pathlib import Path
+
+    from pfsmtp import __version__
+    from pfsmtp.operator import arguments
+
     parser = argparse.ArgumentParser(
         prog="pfsmtp",
+        usage="%(prog)s -c FILE [--check] [COMMAND ...]",
         description="A mail server: inbound into Maildirs, or outbound to the mail hosts of the"
-        " world, as its configuration says.",
+        " world, as its configuration says. Without a command the server runs.",
     )
     parser.add_argument("-c", "--config", metavar="FILE", type=Path, required=True)
     parser.add_argument(
         "--check", action="store_true", help="check the configuration, and run nothing"
     )
     parser.add_argument("--version", action="version", version=f"pfsmtp {__version__}")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", prog="pfsmtp -c FILE")
+    arguments.add_to(commands.add_parser("queue", help="see and steer what waits in the queue"))
+    commands.add_parser("sendmail", help="send a message as sendmail(8); -c is not required")
     return parser
 
 
@@ -73,6 +115,8 @@ def _serve(path: Path) -> int:
 
 def _settle() -> None:
     """Depend on nothing that we were started with, and leave no core dumps."""
+    import faulthandler
+
     from pfsmtp.process.privileges import forbid_inspection
 
     # Were one of them closed, a client's socket would get its number, and then all that is printed.
