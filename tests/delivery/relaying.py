@@ -5,7 +5,7 @@ from __future__ import annotations
 import ssl
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from typing import ClassVar
 
@@ -140,12 +140,15 @@ class Relaying:
 
 def hosts(stack: ExitStack, *behaviours: dict[str, Behaviour]) -> list[Host]:
     """Hosts at 127.0.0.1, 127.0.0.2 and so on, all at the same port."""
-    found: list[Host] = []
-    for number, replies in enumerate(behaviours, 1):
-        port = found[0].port if found else 0
-        host = Host(replies, address=f"127.0.0.{number}", port=port)
-        found.append(stack.enter_context(host))
-    return found
+    while True:
+        found: list[Host] = []
+        with ExitStack() as together, suppress(OSError):  # the port may be taken at one of them
+            for number, replies in enumerate(behaviours, 1):
+                port = found[0].port if found else 0
+                host = Host(replies, address=f"127.0.0.{number}", port=port)
+                found.append(together.enter_context(host))
+            stack.push(together.pop_all())
+            return found
 
 
 def relaying(*hosts: Host) -> Relaying:

@@ -6,6 +6,7 @@ import os
 import socket
 import ssl
 import subprocess
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -109,25 +110,45 @@ class Keeper:
         return "250 kept"
 
 
+class Server(Controller):
+    """aiosmtpd in a thread; stopping it while a connection is open leaks the connection."""
+
+    def __init__(self, keeper: Keeper, context: ssl.SSLContext) -> None:
+        self.lost = threading.Event()
+        super().__init__(
+            keeper,
+            hostname="127.0.0.1",
+            port=free_port(),
+            tls_context=context,
+            require_starttls=True,
+            enable_SMTPUTF8=True,
+        )
+
+    def factory(self) -> SMTP:
+        server = self
+
+        class Protocol(SMTP):
+            def connection_lost(self, error: Exception | None) -> None:
+                super().connection_lost(error)
+                server.lost.set()
+
+        return Protocol(self.handler, **self.SMTP_kwargs)
+
+
 def test_aiosmtpd_over_starttls(tmp_path: Path) -> None:
     pair = make_pair(tmp_path, "a", ["mx1.example.org"])
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(pair.certificate, pair.key)
     keeper = Keeper()
-    controller = Controller(
-        keeper,
-        hostname="127.0.0.1",
-        port=free_port(),
-        tls_context=context,
-        require_starttls=True,
-        enable_SMTPUTF8=True,
-    )
-    controller.start()
+    server = Server(keeper, context)
+    server.start()
     try:
-        test = Relaying(port=controller.port)
+        test = Relaying(port=server.port)
         outcomes = test.deliver("a", "b") + test.deliver("jürgen", smtputf8=True)
+        test.relay.close()
+        assert server.lost.wait(10)
     finally:
-        controller.stop()
+        server.stop()
     assert [outcome.kind for outcome in outcomes] == [Kind.DELIVERED] * 3
     assert [envelope.original_content for envelope in keeper.envelopes] == [MESSAGE, MESSAGE]
     assert keeper.envelopes[0].rcpt_tos == ["a@example.org", "b@example.org"]
