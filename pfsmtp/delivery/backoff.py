@@ -19,6 +19,9 @@ from typing import Generic, TypeVar
 Key = TypeVar("Key", bound=Hashable)
 
 _JITTER = 0.1
+_DOUBLED_MOST = 100
+# Seconds until those ask again who are held while one probes.
+_ASK_AGAIN = 5.0
 # A probe that was never heard of again is believed in no longer than this.
 _PROBE = 3600.0
 
@@ -87,8 +90,8 @@ class BackOff(Generic[Key]):
             failing.probe_ends = 0.0
             # Those that were under way when the first of them failed count as one.
             if now >= failing.until:
-                failing.failures += 1
-                seconds = min(self._first * 2.0 ** (failing.failures - 1), self._most)
+                seconds = min(self._first * 2.0**failing.failures, self._most)
+                failing.failures = min(failing.failures + 1, _DOUBLED_MOST)
                 failing.until = now + seconds * (1 + _JITTER * (2 * self._random() - 1))
 
     def succeeded(self, key: Key) -> None:
@@ -123,5 +126,5 @@ class BackOff(Generic[Key]):
         if now < failing.until:
             return Held(failing.until, failing.reason)
         if now < failing.probe_ends:
-            return Held(now + self._first, failing.reason)
+            return Held(now + _ASK_AGAIN, failing.reason)
         return None

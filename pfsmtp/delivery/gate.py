@@ -4,6 +4,10 @@ A destination that was never seen starts with a few attempts at a time, one that
 each attempt that reaches it allows one more, up to the limit. So a host that comes back gets its
 mail at a rate that grows with what it takes.
 
+Who asks while as much as may be is under way is told when to ask again: one after the other, spread
+over the time that the attempts take of late, so that a hundred thousand messages for one
+destination do not ask all at once.
+
 It does not fail. Times are in the clock's seconds.
 """
 
@@ -11,18 +15,25 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from threading import Lock
+from threading import Condition, Lock
 
 from pfsmtp.delivery.backoff import BackOff, Held
 
 _AT_FIRST = 5
-_RECHECK = 1.0
+_SOONEST = 0.005
+_LATEST = 30.0
+# Of the time an attempt takes, a new one counts for so much.
+_WEIGHT = 0.1
+# Seconds until a destination to which nothing goes is forgotten.
+_FORGET = 600.0
 
 
 @dataclass(slots=True)
 class _Traffic:
     allowed: int
     running: int = 0
+    seconds: float = 0.01  # that an attempt takes
+    turn: float = 0.0  # of the last one that was told to ask again
     next_connection: float = 0.0
     used: float = 0.0
 
@@ -45,22 +56,27 @@ class Gate:
         self._clock = clock
         self._traffic: dict[str, _Traffic] = {}
         self._lock = Lock()
+        self._room = Condition(self._lock)
+        self._waiting = 0
 
     def look(self, domain: str) -> Held | None:
-        """Whether an attempt would be held; changes nothing."""
+        """Whether an attempt would be held, and until when."""
         traffic = self._traffic.get(domain)
         if traffic is not None and traffic.running >= traffic.allowed:
-            return self._busy()
+            return self._next_turn(traffic)
         return self._back_off.look(domain)
 
-    def enter(self, domain: str) -> Held | None:
-        """Ask for an attempt; None: go on, and `leave` at the end."""
+    def enter(self, domain: str, patience: float) -> Held | None:
+        """Ask for an attempt; None: go on, and `leave` at the end.
+
+        Where only those under way stand against it, wait for room for `patience` seconds.
+        """
         with self._lock:
             traffic = self._traffic.get(domain)
             if traffic is None:
                 traffic = self._traffic[domain] = _Traffic(min(_AT_FIRST, self._limit))
-            if traffic.running >= traffic.allowed:
-                return self._busy()
+            if traffic.running >= traffic.allowed and not self._wait_for_room(traffic, patience):
+                return self._next_turn(traffic)
             held = self._back_off.enter(domain)
             if held is None:
                 traffic.running += 1
@@ -79,9 +95,15 @@ class Gate:
             return None
 
     def leave(
-        self, domain: str, reached: bool | None, *, reason: str = "", held: Held | None = None
+        self,
+        domain: str,
+        reached: bool | None,
+        *,
+        seconds: float,
+        reason: str = "",
+        held: Held | None = None,
     ) -> None:
-        """End an attempt; `reached` None when it showed nothing about the destination.
+        """End an attempt that took so long; `reached` None when it showed nothing about the host.
 
         `held` is set when it could not be made for now.
         """
@@ -89,10 +111,13 @@ class Gate:
             traffic = self._traffic[domain]
             traffic.running -= 1
             traffic.used = self._clock()
+            traffic.seconds += _WEIGHT * (seconds - traffic.seconds)
             if reached:
                 traffic.allowed = min(traffic.allowed + 1, self._limit)
             elif reached is False:
                 traffic.allowed = 1
+            if self._waiting:
+                self._room.notify_all()
         if reached:
             self._back_off.succeeded(domain)
         elif reached is False:
@@ -106,10 +131,21 @@ class Gate:
         """Forget destinations that nothing went to in a while."""
         self._back_off.tidy()
         with self._lock:
-            oldest = self._clock() - 600.0
+            oldest = self._clock() - _FORGET
             for domain, traffic in list(self._traffic.items()):
                 if not traffic.running and traffic.used < oldest:
                     del self._traffic[domain]
 
-    def _busy(self) -> Held:
-        return Held(self._clock() + _RECHECK, "as much as may be is under way to this destination")
+    def _wait_for_room(self, traffic: _Traffic, patience: float) -> bool:
+        self._waiting += 1
+        try:
+            return self._room.wait_for(lambda: traffic.running < traffic.allowed, patience)
+        finally:
+            self._waiting -= 1
+
+    def _next_turn(self, traffic: _Traffic) -> Held:
+        """A turn behind those who were told before, rather early than late."""
+        now = self._clock()
+        behind = traffic.turn + traffic.seconds / (2 * traffic.allowed)
+        traffic.turn = min(max(now + _SOONEST, behind), now + _LATEST)
+        return Held(traffic.turn, "as much as may be is under way to this destination")

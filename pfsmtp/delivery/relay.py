@@ -38,6 +38,9 @@ from pfsmtp.net.client_stream import ClientStream
 from pfsmtp.smtp.client_transaction import DotStuff
 from pfsmtp.smtp.outcome import Outcome
 
+_PATIENCE = 5.0
+"""Seconds in which another attempt to the same destination may end, for this one to begin."""
+
 
 @dataclass(frozen=True, slots=True)
 class Report:
@@ -99,21 +102,28 @@ class Relay:
         )
 
     def look(self, domain: str) -> Held | None:
-        """Whether mail for this domain would be held just now; costs next to nothing."""
+        """Whether mail for this domain would be held just now, and until when; costs little."""
         return self._gate.look(self._key(domain))
 
     def deliver(self, unit: Unit) -> Report:
         """Try to hand one message on. Blocks, for minutes at worst; see `Budgets`."""
         key = self._key(unit.domain)
-        held = self._gate.enter(key)
+        held = self._gate.enter(key, _PATIENCE)
         if held is not None:
             return Report(held=held)
         attempt = Attempt(self._shared, unit, key)
+        began = self._shared.clock()
         try:
             attempt.run()
         finally:
             reason = attempt.reason if attempt.reached is False else ""
-            self._gate.leave(key, attempt.reached, reason=reason, held=attempt.held)
+            self._gate.leave(
+                key,
+                attempt.reached,
+                seconds=self._shared.clock() - began,
+                reason=reason,
+                held=attempt.held,
+            )
         outcomes = attempt.outcomes
         return Report(outcomes, None if outcomes else attempt.held)
 
