@@ -196,7 +196,7 @@ def test_a_process_with_threads_is_refused() -> None:
         thread = threading.Thread(target=going.wait)
         thread.start()
         try:
-            landlock.confine({}, abi=of(2))
+            landlock.confine({}, abi=ABI)
         except RuntimeError as error:
             return str(error)
         finally:
@@ -204,6 +204,7 @@ def test_a_process_with_threads_is_refused() -> None:
             thread.join()
         return "confined"
 
+    of(2)
     assert Child(child).result() == "other threads would not be confined"
 
 
