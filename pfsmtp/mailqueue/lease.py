@@ -37,6 +37,7 @@ class UnitLease:
         grip: Grip,
         body: SlotBody | FileBody,
         *,
+        entry: Entry,
         done: Callable[[UnitLease, State], None],
     ) -> None:
         self.body = body
@@ -47,7 +48,7 @@ class UnitLease:
         self._grip = grip
         self._done = done
         self._counted = False  # this attempt, among the attempts
-        self._entry: Entry | None = None
+        self._entry = entry
         self._entry_of = grip.state
 
     def __enter__(self) -> UnitLease:
@@ -60,7 +61,7 @@ class UnitLease:
     @property
     def entry(self) -> Entry:
         grip = self._grip
-        if self._entry is None or self._entry_of is not grip.state:
+        if self._entry_of is not grip.state:
             self._entry = slot.entry_of(grip.head, grip.unit, grip.octets, grip.state)
             self._entry_of = grip.state
         return self._entry

@@ -13,7 +13,6 @@ from __future__ import annotations
 import os
 import select
 import threading
-import time
 from collections.abc import Callable
 from contextlib import suppress
 
@@ -25,7 +24,7 @@ from pfsmtp.mailqueue.handover import Hint, Inbox, encode, owner_of
 from pfsmtp.mailqueue.lease import UnitLease
 from pfsmtp.mailqueue.rounds import ROUND_EVERY, Reader, Rounds
 from pfsmtp.mailqueue.segment import place_in, segment_of, slot_of
-from pfsmtp.mailqueue.slot import Damage, Head
+from pfsmtp.mailqueue.slot import Damage, Head, entry_of
 from pfsmtp.mailqueue.state import Phase, State
 
 BUSY_FOR = 5.0
@@ -42,8 +41,8 @@ class UnitShard:
         files: Files,
         index: int,
         *,
+        monotonic: Callable[[], float],
         round_every: float = ROUND_EVERY,
-        monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         """Read the whole queue. Raises OSError."""
         self._files = files
@@ -138,8 +137,9 @@ class UnitShard:
                 notices.settle_draft(self._files, grip)
             if _is_due(grip.state, now):
                 grip.read_on(grip.head.end)
+                entry = entry_of(grip.head, grip.unit, grip.octets, grip.state)
                 body = upkeep.check_body(self._files, grip.head, grip.octets)
-                return UnitLease(self._files, grip, body, done=self._done)
+                return UnitLease(self._files, grip, body, entry=entry, done=self._done)
             grip.end()
             self._take_back(unit, grip.state)
         except Damage as damage:
@@ -155,6 +155,7 @@ class UnitShard:
     def _done(self, lease: UnitLease, state: State) -> None:
         """A lease has ended."""
         if lease.unwritten:
+            self._write_at = self._monotonic() + BUSY_FOR
             self._unwritten.append(lease)
             return
         unit = self._agenda.find(lease.place, lease.id)
@@ -173,9 +174,7 @@ class UnitShard:
 
     def _write_again(self) -> None:
         """Try again what the disk did not take."""
-        now = self._monotonic()
-        if now >= self._write_at:
-            self._write_at = now + BUSY_FOR
+        if self._monotonic() >= self._write_at:
             leases, self._unwritten = self._unwritten, []
             for lease in leases:
                 lease.end_again()

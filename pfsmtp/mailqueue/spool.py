@@ -62,6 +62,7 @@ class Spool:
         log: EventLog,
         number: Callable[[], int],
         clock: Callable[[], float] = time.time,
+        monotonic: Callable[[], float] = time.monotonic,
         random: Callable[[int], bytes] = os.urandom,
     ) -> None:
         """Open the queue in directory `path`, made when missing. Raises OSError.
@@ -73,6 +74,7 @@ class Spool:
             path, deliverers=deliverers, log=log, clock=clock, number=number, random=random
         )
         self._clock = clock
+        self._monotonic = monotonic
         self._room = (0.0, 0)  # until when it is good, octets
 
     def begin(self, envelope: Envelope) -> Intake:
@@ -88,7 +90,7 @@ class Spool:
         return size <= room
 
     def shard(self, index: int) -> UnitShard:
-        return UnitShard(self._files, index)
+        return UnitShard(self._files, index, monotonic=self._monotonic)
 
     def views(self, selection: Selection) -> Iterator[View]:
         return survey.views(self._files, selection)

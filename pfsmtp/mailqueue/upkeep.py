@@ -14,6 +14,7 @@ Every step may be broken off by a crash, and is then begun anew. Fails with OSEr
 
 from __future__ import annotations
 
+import errno
 import os
 from collections import Counter
 from collections.abc import Collection, Iterable
@@ -55,8 +56,10 @@ def check_body(files: Files, head: Head, octets: memoryview) -> SlotBody | FileB
         return SlotBody(bytes(octets[head.body_at : head.body_at + measures.length]), measures)
     try:
         fd = open_body(files, head.id)
-    except FileNotFoundError:
-        raise Damage("the file of the body is gone") from None
+    except OSError as error:
+        if error.errno in (errno.ENOENT, errno.ELOOP):
+            raise Damage("the file of the body is gone") from None
+        raise
     return FileBody(fd, measures)
 
 

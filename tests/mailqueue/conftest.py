@@ -134,6 +134,7 @@ class SpoolWorld:
 
     def __init__(self, path: Path, deliverers: int = 1) -> None:
         self.clock = Clock()
+        self.monotonic = Clock()
         self.events = Events()
         self.path = path
         self._deliverers = deliverers
@@ -151,6 +152,7 @@ class SpoolWorld:
             log=self.events,
             number=self._numbers.__next__,
             clock=self.clock,
+            monotonic=self.monotonic,
         )
 
     def shard(self, index: int = 0) -> UnitShard:

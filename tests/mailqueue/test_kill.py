@@ -1,0 +1,173 @@
+"""Real processes put, deliver and steer at the same time, and are killed at any moment.
+
+Every message that was acknowledged is delivered; twice only if its deliverer was killed between
+handing it on and recording that. The counts are printed.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import random
+import signal
+import time
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from pfsmtp.mailqueue.entry import Selection, Wish
+from pfsmtp.mailqueue.spool import Spool
+from tests.mailqueue.conftest import DEFERRED, DELIVERED, Events, envelope
+
+DOMAINS = [f"domain{number}.example" for number in range(20)]
+PUTTERS, DELIVERERS = 3, 2
+
+
+class Journal:
+    """A file to which processes append a line each, in one write."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+
+    def note(self, *words: object) -> None:
+        os.write(self._fd, (" ".join(map(str, words)) + "\n").encode())
+
+    def lines(self) -> list[str]:
+        return self.path.read_text().splitlines()
+
+    def close(self) -> None:
+        os.close(self._fd)
+
+
+def open_queue(path: Path, log: Events | None = None) -> Spool:
+    numbers = itertools.count(os.getpid() << 8)
+    return Spool(path, deliverers=DELIVERERS, log=log or Events(), number=lambda: next(numbers))
+
+
+def message(id: str, size: int) -> bytes:
+    return (id.encode() + b"\r\n").ljust(size, b"x")
+
+
+def put_for_ever(path: Path, accepted: Journal) -> None:
+    """Put messages of all sizes; note each once it is acknowledged."""
+    queue = open_queue(path)
+    chance = random.Random(os.getpid())
+    while True:
+        size = chance.choice([20, 3000, 20_000, 150_000])
+        domains = chance.sample(DOMAINS, chance.choice([1, 1, 1, 3]))
+        intake = queue.begin(envelope(*(f"user@{domain}" for domain in domains)))
+        intake.write(message(intake.id, size))
+        intake.commit()
+        for domain in domains:
+            accepted.note(intake.id, domain)
+
+
+def deliver_for_ever(path: Path, index: int, handed_on: Journal, recorded: Journal) -> None:
+    """Hand messages on; note each before and after it is recorded."""
+    log = Events()
+    queue = open_queue(path, log)
+    shard = queue.shard(index)
+    chance = random.Random(os.getpid())
+    while True:
+        shard.wait(1)
+        while (unit := shard.due(time.time())) is not None:
+            lease = shard.claim(unit)
+            if lease is None:
+                continue
+            entry = lease.entry
+            assert b"".join(lease.body.pieces()) == message(entry.id, entry.size)
+            if chance.random() < 0.1:
+                lease.record({0: DEFERRED})
+                lease.release(time.time())
+                continue
+            handed_on.note(entry.id, entry.domain)
+            lease.record({0: DELIVERED})
+            recorded.note(entry.id, entry.domain)
+
+
+def steer_for_ever(path: Path) -> None:
+    """Look at the queue and retry what waits, as operators do."""
+    queue = open_queue(path)
+    while True:
+        list(queue.views(Selection()))
+        queue.carry_out(Wish.RETRY, Selection(domain=random.choice(DOMAINS)))
+        time.sleep(0.02)
+
+
+def start(work: Callable[[], None]) -> int:
+    pid = os.fork()
+    if pid == 0:
+        try:
+            work()
+        finally:
+            os._exit(1)
+    return pid
+
+
+def end(pid: int) -> None:
+    os.kill(pid, signal.SIGKILL)
+    os.waitpid(pid, 0)
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+def test_kill_9_of_all_kinds_of_processes_loses_nothing(tmp_path: Path, seed: int) -> None:
+    path = tmp_path / "queue"
+    accepted, handed_on, recorded = (
+        Journal(tmp_path / name) for name in ("accepted", "handed-on", "recorded")
+    )
+    works: list[Callable[[], None]] = [
+        *[lambda: put_for_ever(path, accepted)] * PUTTERS,
+        *[
+            (lambda index=index: deliver_for_ever(path, index, handed_on, recorded))
+            for index in range(DELIVERERS)
+        ],
+        lambda: steer_for_ever(path),
+    ]
+    chance = random.Random(seed)
+    pids = [start(work) for work in works]
+    killed = killed_deliverers = 0
+    until = time.monotonic() + 4
+    while time.monotonic() < until:
+        time.sleep(chance.uniform(0.01, 0.15))  # they work meanwhile
+        number = chance.randrange(len(works))
+        end(pids[number])
+        killed += 1
+        killed_deliverers += PUTTERS <= number < PUTTERS + DELIVERERS
+        pids[number] = start(works[number])
+    for pid in pids:
+        end(pid)
+        killed += 1
+
+    last = [start(works[PUTTERS + index]) for index in range(DELIVERERS)]
+    wanted = set(accepted.lines())
+    deadline = time.monotonic() + 30
+    while not wanted <= set(recorded.lines()) | set(handed_on.lines()):
+        assert time.monotonic() < deadline, "not all is delivered"
+        time.sleep(0.05)
+    look = open_queue(path)
+    while left := list(look.views(Selection())):
+        assert time.monotonic() < deadline, f"{len(left)} still wait"
+        time.sleep(0.05)
+    look.close()
+    for pid in last:
+        end(pid)
+
+    counts = Counter(handed_on.lines())
+    twice = [line for line, count in counts.items() if count > 1]
+    print(
+        f"{len(wanted)} accepted, {len(counts)} delivered, {len(twice)} of them twice,"
+        f" {killed} processes killed, {killed_deliverers} of them deliverers"
+    )
+    assert len(wanted) > 50
+    assert wanted <= set(counts)
+    # Each was killed with one message in hand at most.
+    assert sum(count - 1 for count in counts.values()) <= killed_deliverers
+    # What was recorded is never handed on again.
+    assert max(Counter(recorded.lines()).values()) == 1
+    # A body whose message is finished is left by a kill at that very moment; it is swept later.
+    assert len(list((path / "bodies").iterdir())) <= killed
+    for journal in (accepted, handed_on, recorded):
+        journal.close()
