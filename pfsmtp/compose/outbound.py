@@ -71,7 +71,7 @@ class OutboundPlan:
             hostname=config.hostname,
             limits=config.limits,
             access=LoopbackAccess(self._postmaster),
-            store=QueueStore(self._queue(log, numbers), dates=Dates()),
+            store=QueueStore(self._queue(log, numbers), dates=Dates(), postmaster=self._postmaster),
             log=log,
             clock=time.monotonic,
             tls=tls,

@@ -1,7 +1,8 @@
 """The final delivery of the outbound server, as its dialogue sees it: into the queue.
 
 Adds what a submission server adds: the Received field of this hop, and Date and Message-ID where
-they are missing (RFC 5321 §4.4, RFC 6409 §8). The message itself is kept octet for octet.
+they are missing (RFC 5321 §4.4, RFC 6409 §8). The message itself is kept octet for octet. Mail for
+`<postmaster>`, who has no domain to be sent to, is addressed to the one that is configured.
 """
 
 from __future__ import annotations
@@ -9,10 +10,12 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable
+from dataclasses import replace
 
 from pfsmtp.mailqueue.backend import Queue
 from pfsmtp.message.header import HeaderReader, missing_fields
 from pfsmtp.message.trace import Dates, received
+from pfsmtp.smtp.address import Mailbox
 from pfsmtp.smtp.envelope import Envelope, Origin
 from pfsmtp.smtp.ports import Intake, Receipt
 
@@ -27,16 +30,19 @@ class QueueStore:
         queue: Queue,
         *,
         dates: Dates,
+        postmaster: Mailbox | None = None,
         clock: Callable[[], float] = time.time,
         random: Callable[[int], bytes] = os.urandom,
     ) -> None:
         self._queue = queue
         self._dates = dates
+        self._postmaster = postmaster
         self._clock = clock
         self._random = random
         self.room_for = queue.room_for
 
     def begin(self, envelope: Envelope, origin: Origin) -> Intake:
+        envelope = self._addressed(envelope)
         return Submission(self, self._queue.begin(envelope), envelope, origin)
 
     def first_fields(self, start: bytes, id: str, envelope: Envelope, origin: Origin) -> bytes:
@@ -52,6 +58,17 @@ class QueueStore:
         )
         missing = missing_fields(start, now, hostname=origin.hostname, random=self._random)
         return trace + missing
+
+    def _addressed(self, envelope: Envelope) -> Envelope:
+        """The envelope with a domain for every recipient (RFC 5321 §4.5.1)."""
+        postmaster = self._postmaster
+        if postmaster is None or all(each.mailbox.domain for each in envelope.recipients):
+            return envelope
+        recipients = (
+            each if each.mailbox.domain else replace(each, mailbox=postmaster)
+            for each in envelope.recipients
+        )
+        return replace(envelope, recipients=tuple(recipients))
 
 
 class Submission:
