@@ -54,15 +54,12 @@ def transact(
 def sendmail(server: Program, *arguments: str, octets: bytes) -> subprocess.CompletedProcess[bytes]:
     """Run `pfsmtp sendmail` against the server."""
     return subprocess.run(
-        [*SENDMAIL, "-C", str(server.config), *arguments],
+        [sys.executable, "-m", "pfsmtp", "-c", str(server.config), "sendmail", *arguments],
         input=octets,
         capture_output=True,
         env={"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin"},
         timeout=PATIENCE,
     )
-
-
-SENDMAIL = (sys.executable, "-m", "pfsmtp.sendmail.command")
 
 
 def outcomes(server: Program, recipient: str) -> list[Event]:
