@@ -109,6 +109,7 @@ class Stored:
     recipients: list[bytes]
     octets: bytes
     encrypted: bool
+    at: float = field(default_factory=time.monotonic)  # when it had said so
 
 
 @dataclass(slots=True)
