@@ -116,6 +116,7 @@ def _serve(path: Path) -> int:
 def _settle() -> None:
     """Depend on nothing that we were started with, and leave no core dumps."""
     import faulthandler
+    import resource
 
     from pfsmtp.process.privileges import forbid_inspection
 
@@ -124,6 +125,9 @@ def _settle() -> None:
         pass
     os.close(descriptor)
     os.umask(0o077)
+    # A connection is a descriptor, and a message to many users is two for each.
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     forbid_inspection()
     # A crash of compiled code leaves its traceback, in place of a core dump with people's mail.
     faulthandler.enable(_STDERR)

@@ -46,7 +46,7 @@ def refusal(failure: DeliveryFailure) -> Reply:
 class IncomingMessage:
     """One message: what is right and wrong with it so far, and the intake that keeps it."""
 
-    __slots__ = ("_header", "_limits", "_newline", "decoder", "fault", "intake")
+    __slots__ = ("_header", "_limits", "_newline", "cause", "decoder", "fault", "intake")
 
     def __init__(self, intake: Intake, store: MessageStore, limits: Limits) -> None:
         self.intake: Intake = intake
@@ -54,6 +54,8 @@ class IncomingMessage:
         self._newline = store.line_end
         self._limits = limits
         self.fault: Reply | None = None
+        self.cause: BaseException | None = None
+        """What the client is not told of a fault: the system's error, for the log."""
         self._header: bytes | None = b""  # None once it has been checked
 
     def take(self, source: Input) -> bool:
@@ -79,6 +81,7 @@ class IncomingMessage:
         try:
             return self.intake.commit()
         except DeliveryFailure as failure:
+            self.cause = failure.__cause__
             return refusal(failure)
 
     def finish_chunks(self) -> Receipt | Reply:
@@ -103,6 +106,7 @@ class IncomingMessage:
             try:
                 self.intake.write(octets)
             except DeliveryFailure as failure:
+                self.cause = failure.__cause__
                 self._fail(refusal(failure))
 
     def _look_at_header(self, octets: bytes) -> None:

@@ -149,6 +149,7 @@ class Dialogue:
             reply = error.reply
         except DeliveryFailure as failure:
             reply = refusal(failure)
+            self.session.log.event("failure", reason=str(failure), cause=str(failure.__cause__))
         if reply is None:
             return None
         if reply.code >= 400:

@@ -130,6 +130,7 @@ class Session:
             size=transaction.message.decoder.size,
             seconds=round(self.server.clock() - self._begun, 6),
             reason=f"{result.code} {result.lines[0]}" if isinstance(result, Reply) else None,
+            cause=transaction.message.cause and str(transaction.message.cause),
             files=None if isinstance(result, Reply) else list(result.files),
         )
         if isinstance(result, Reply):
