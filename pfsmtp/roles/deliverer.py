@@ -112,6 +112,9 @@ class Deliverer:
                 pass
         finally:
             with self._lock:
+                if self._threads == 1:
+                    # The last one out says QUIT to those who were kept for the next message.
+                    self._relay.close()
                 self._threads -= 1
 
     def _deliver_next(self) -> bool:
