@@ -38,8 +38,7 @@ def main(path: Path, options: argparse.Namespace) -> int:
     except (QueueError, DeliveryFailure) as error:
         return _fail(str(error))
     except BrokenPipeError:
-        # Python would try once more, at its end, to write what nobody wants to read.
-        os.dup2(os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC), sys.stdout.fileno())
+        _write_no_more()
     return 0
 
 
@@ -70,6 +69,14 @@ def _outbound(path: Path) -> Outbound:
 
 
 def _fail(text: str) -> int:
-    sys.stdout.flush()
+    try:
+        sys.stdout.flush()
+    except OSError:
+        _write_no_more()
     print(f"pfsmtp: {visible(text)}", file=sys.stderr)
     return 1
+
+
+def _write_no_more() -> None:
+    """Python would try once more, at its end, to write what could not be written."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC), sys.stdout.fileno())

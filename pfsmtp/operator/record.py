@@ -18,7 +18,7 @@ Object = dict[str, object]
 
 def line(record: Object) -> str:
     """An object on one line."""
-    return json.dumps(record, separators=(",", ":")).replace("\x7f", "\\u007f")
+    return json.dumps(record, separators=(",", ":"))
 
 
 def of_view(view: View, *, expires: float) -> Object:

@@ -135,21 +135,23 @@ def test_it_is_enough_to_be_allowed_to_read(
 
 
 def test_the_holder_of_a_queue_is_known_by_its_pid(tmp_path: Path) -> None:
-    held, go = os.pipe(), os.pipe()
+    ready, end = os.pipe(), os.pipe()
     child = os.fork()
     if child == 0:
         try:
+            os.close(end[1])
             guard.Guard(tmp_path, now=0.0)
-            os.write(held[1], b"x")
-            os.read(go[0], 1)
+            os.write(ready[1], b"x")
+            os.read(end[0], 1)
         finally:
             os._exit(0)
-    os.read(held[0], 1)
-    assert guard.holder(tmp_path) == child
-    os.write(go[1], b"x")
+    assert os.read(ready[0], 1)
+    found = guard.holder(tmp_path)
+    os.close(end[1])
     os.waitpid(child, 0)
+    assert found == child
     assert guard.holder(tmp_path) is None
-    for fd in (*held, *go):
+    for fd in (*ready, end[0]):
         os.close(fd)
 
 

@@ -108,7 +108,7 @@ class Post:
         return subprocess.run(
             [*prefix, sys.executable, "-m", "pfsmtp", "-c", self.config, "queue", *arguments],
             capture_output=True,
-            env={**os.environ, "PYTHONPATH": str(ROOT)},
+            env=environment(),
             timeout=60,
             check=False,
         )
@@ -181,6 +181,11 @@ class Post:
             shard.close()
         for spool in self._open:
             spool.close()
+
+
+def environment() -> dict[str, str]:
+    """What the command is run with: nothing that makes Python write at once."""
+    return {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": ""}
 
 
 def _mailbox(address: str) -> Mailbox:

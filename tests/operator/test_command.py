@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from pfsmtp import cli
-from tests.operator.conftest import Post
-from tests.running.program import ROOT, write_toml
+from tests.operator.conftest import Post, environment
+from tests.running.program import write_toml
 
 NOBODY = ("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups")
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to become somebody else")
@@ -59,7 +59,7 @@ def test_whoever_reads_may_stop_at_any_time(queue: Post) -> None:
             [sys.executable, "-m", "pfsmtp", "-c", queue.config, "queue", "list", *arguments],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
-            env={**os.environ, "PYTHONPATH": str(ROOT)},
+            env=environment(),
         )
         assert process.stdout is not None
         assert process.stderr is not None
@@ -70,19 +70,20 @@ def test_whoever_reads_may_stop_at_any_time(queue: Post) -> None:
         process.stderr.close()
 
 
-def test_an_output_that_is_full_is_not_the_fault_of_the_queue(queue: Post) -> None:
-    queue.put("bob@example.org")
+@pytest.mark.parametrize("recipients", [1, 500])
+def test_an_output_that_is_full_is_not_the_fault_of_the_queue(queue: Post, recipients: int) -> None:
+    queue.put(*[f"bob@{number}.example" for number in range(recipients)])
     with open("/dev/full", "wb") as full:
         done = subprocess.run(
             [sys.executable, "-m", "pfsmtp", "-c", queue.config, "queue", "list"],
             stdout=full,
             stderr=subprocess.PIPE,
-            env={**os.environ, "PYTHONPATH": str(ROOT)},
+            env=environment(),
             timeout=60,
             check=False,
         )
     assert done.returncode == 1
-    assert done.stderr.startswith(b"pfsmtp: the output cannot be written: No space left")
+    assert done.stderr == b"pfsmtp: the output cannot be written: No space left on device\n"
 
 
 def open_to_all(post: Post, *, mode: int) -> None:

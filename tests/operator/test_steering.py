@@ -166,15 +166,18 @@ def another_process_holding(directory: Path) -> Iterator[None]:
     child = os.fork()
     if child == 0:
         try:
+            os.close(end[1])
             guard = Guard(directory, now=0.0)
             os.write(ready[1], b"x")
             os.read(end[0], 1)
             guard.close()
         finally:
             os._exit(0)
-    assert os.read(ready[0], 1)
-    yield
-    os.write(end[1], b"x")
-    os.waitpid(child, 0)
-    for fd in (*ready, *end):
-        os.close(fd)
+    try:
+        assert os.read(ready[0], 1)
+        yield
+    finally:
+        os.close(end[1])
+        os.waitpid(child, 0)
+        for fd in (*ready, end[0]):
+            os.close(fd)

@@ -56,6 +56,7 @@ def test_a_held_message_has_no_next_attempt(queue: Post) -> None:
     id = queue.put("bob@example.org")
     queue.attempt(id, FULL)
     assert queue("hold", id).status == 0
+    assert queue("list", "--json").object["next"] is None
     _, row, _, reason, _ = queue("list").out.splitlines()
     assert row.split()[1] == "held"
     assert row.split()[5] == "-"
@@ -78,8 +79,8 @@ def test_a_message_whose_sender_is_to_be_told_says_so(queue: Post) -> None:
 
 
 def test_of_many_reasons_the_first_is_shown_and_the_others_counted(queue: Post) -> None:
-    id = queue.put("a@example.org", "b@example.org", "c@example.org")
-    queue.attempt(id, DELIVERED, FULL, REFUSED)
+    id = queue.put(*[f"{name}@example.org" for name in "abcd"])
+    queue.attempt(id, DELIVERED, FULL, FULL, REFUSED)
     assert f"    {SAID} (and 1 more)\n" in queue("list").out
 
 
@@ -117,7 +118,7 @@ def test_recipients_that_there_is_no_room_for_are_counted(
 
 
 def test_what_came_from_outside_harms_no_terminal(queue: Post) -> None:
-    evil = "\x1b[2J\u202e\x9b"
+    evil = "\x1b[2J\u202e\x9b\x7f"
     id = queue.put(
         Recipient(Mailbox(f"b{evil}", "example.org"), original=f"rfc822;{evil}"),
         message=b"Subject: \x1b]0;title\x07\xff\r\n\r\n\x1bbody\r\n",
@@ -303,6 +304,9 @@ def test_show_has_the_whole_message_if_it_is_wanted(queue: Post) -> None:
     id = queue.put("bob@example.org", message=b"Subject: x\r\n\r\none\r\n.two\r\nno end")
     out = queue("show", id, "--body").out
     assert out.endswith("\n\nSubject: x\n\none\n.two\nno end\n")
+    long = b"x" * 100_000 + b"\r\n" + b"y" * 100_000 + b"\r\n"
+    id2 = queue.put("bob@example.org", message=b"A: b\r\n\r\n" + long)
+    assert queue("show", id2, "--body").out.endswith("\n\n" + long.decode().replace("\r", ""))
     assert queue("show", id, "--json", "--body").object["message"].endswith(".two\r\nno end")
     assert queue("show", id, "--json").object["header"] == "Subject: x\r\n"
 
