@@ -73,7 +73,10 @@ def outcomes(server: Program, recipient: str) -> list[Event]:
 
 def outcome(server: Program, recipient: str, *, attempt: int = 1) -> Event:
     """Wait for what becomes of a recipient in an attempt."""
-    eventually(lambda: len(outcomes(server, recipient)) >= attempt, what=server.log_text())
+    eventually(
+        lambda: len(outcomes(server, recipient)) >= attempt,
+        what=f"attempt {attempt} for {recipient}",
+    )
     return outcomes(server, recipient)[attempt - 1]
 
 
@@ -93,7 +96,7 @@ def waiting(server: Program, units: int, **selection: Any) -> list[View]:
             view.condition is not Condition.ACTIVE and view.entry.attempts for view in found
         )
 
-    eventually(is_so, what=f"{units} waiting in {found} {server.log_text()}")
+    eventually(is_so, what=f"{units} units that wait")
     return found
 
 
