@@ -179,7 +179,7 @@ class Server(ABC):
 
 
 class Pfsmtp(Server):
-    """This project's server, as it is shipped, inbound."""
+    """This project's server as it is shipped, delivering into Maildirs."""
 
     name = "pfsmtp"
 
@@ -204,12 +204,10 @@ class Pfsmtp(Server):
         return answer.stdout.strip()
 
     def _configure(self) -> None:
-        users = "".join(f"{user} : {user}@{DOMAIN}\n" for user in USERS)
-        (self.directory / "users").write_text(users)
         certificate, key = self._certificate
-        (self.directory / "inbound.toml").write_text(
-            f'''role = "inbound"
-hostname = "mx.{DOMAIN}"
+        (self.directory / "pfsmtp.toml").write_text(
+            f'''hostname = "mx.{DOMAIN}"
+{self._delivery()}
 
 [listen]
 smtp = ["{self.address}"]
@@ -218,16 +216,23 @@ smtp = ["{self.address}"]
 certificate = "{certificate}"
 key = "{key}"
 
-[local]
-users = "users"
-maildir = "mail/{{login}}"
-
 {self._settings}
 '''
         )
 
+    def _delivery(self) -> str:
+        """What sets the role and says where mail goes, as TOML."""
+        users = "".join(f"{user} : {user}@{DOMAIN}\n" for user in USERS)
+        (self.directory / "users").write_text(users)
+        return """role = "inbound"
+
+[local]
+users = "users"
+maildir = "mail/{login}"
+"""
+
     def _launch(self) -> None:
-        self._process = self._run([*shlex.split(self._command), "-c", "inbound.toml"])
+        self._process = self._run([*shlex.split(self._command), "-c", "pfsmtp.toml"])
 
     def _shut_down(self) -> None:
         if self._process is None:
@@ -272,19 +277,17 @@ class Postfix(Server):
         return answer.stdout.strip()
 
     def _configure(self) -> None:
-        mail_user = pwd.getpwnam(self.mail_user)
-        for name in ("conf", "queue", "data", "mail"):
+        for name in ("conf", "queue", "data"):
             (self.directory / name).mkdir()
         shutil.chown(self.directory / "data", "postfix")
-        shutil.chown(self.directory / "mail", mail_user.pw_uid, mail_user.pw_gid)
-        users = "".join(f"{user}@{DOMAIN} {user}/\n" for user in USERS)
-        (self._conf / "users").write_text(users)
-        (self._conf / "main.cf").write_text(self._main_cf(mail_user))
+        settings = {**self._common_settings(), **self._delivery_settings()}
+        main_cf = "".join(f"{name} = {value}\n" for name, value in settings.items())
+        (self._conf / "main.cf").write_text(main_cf)
         (self._conf / "master.cf").write_text(POSTFIX_MASTER_CF.format(address=self.address))
 
-    def _main_cf(self, mail_user: pwd.struct_passwd) -> str:
+    def _common_settings(self) -> dict[str, object]:
         certificate, key = self._certificate
-        settings = {
+        return {
             **POSTFIX_UNTHROTTLED,
             "compatibility_level": "3.6",
             "queue_directory": self.directory / "queue",
@@ -302,13 +305,22 @@ class Postfix(Server):
             "smtpd_tls_security_level": "may",
             "smtpd_tls_cert_file": certificate,
             "smtpd_tls_key_file": key,
+        }
+
+    def _delivery_settings(self) -> dict[str, object]:
+        """Where mail goes."""
+        mail_user = pwd.getpwnam(self.mail_user)
+        (self.directory / "mail").mkdir()
+        shutil.chown(self.directory / "mail", mail_user.pw_uid, mail_user.pw_gid)
+        users = "".join(f"{user}@{DOMAIN} {user}/\n" for user in USERS)
+        (self._conf / "users").write_text(users)
+        return {
             "virtual_mailbox_domains": DOMAIN,
             "virtual_mailbox_base": self.directory / "mail",
             "virtual_mailbox_maps": f"texthash:{self._conf}/users",
             "virtual_uid_maps": f"static:{mail_user.pw_uid}",
             "virtual_gid_maps": f"static:{mail_user.pw_gid}",
         }
-        return "".join(f"{name} = {value}\n" for name, value in settings.items())
 
     def _launch(self) -> None:
         # It goes on as a daemon; the control group keeps it.
