@@ -3,6 +3,7 @@
     pfsmtp -c FILE                 run it
     pfsmtp -c FILE --check         check the configuration
     pfsmtp -c FILE queue …         see and steer what waits in the outbound queue
+    pfsmtp -c FILE crashtest …     kill the server again and again, and see that nothing is lost
     pfsmtp [-c FILE] sendmail …    hand a message to the outbound server
 
 Exit status: 0 after an orderly stop, 1 when it could not start or failed, 2 for wrong usage;
@@ -39,6 +40,10 @@ def main(arguments: list[str] | None = None) -> int:
         from pfsmtp.operator import command as queue
 
         return queue.main(options.config, options)
+    if options.command == "crashtest":
+        from pfsmtp.crashtest import command as crashtest
+
+        return crashtest.main(options.config, options)
     if options.check:
         return _check(options.config)
     return _serve(options.config)
@@ -63,7 +68,8 @@ def _parser() -> argparse.ArgumentParser:
     from pathlib import Path
 
     from pfsmtp import __version__
-    from pfsmtp.operator import arguments
+    from pfsmtp.crashtest.arguments import add_to as add_crashtest
+    from pfsmtp.operator.arguments import add_to as add_queue
 
     parser = argparse.ArgumentParser(
         prog="pfsmtp",
@@ -77,7 +83,8 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"pfsmtp {__version__}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", prog="pfsmtp -c FILE")
-    arguments.add_to(commands.add_parser("queue", help="see and steer what waits in the queue"))
+    add_queue(commands.add_parser("queue", help="see and steer what waits in the queue"))
+    add_crashtest(commands.add_parser("crashtest", help="kill the server, and count what is lost"))
     commands.add_parser("sendmail", help="send a message as sendmail(8); -c is not required")
     return parser
 

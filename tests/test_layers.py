@@ -25,7 +25,7 @@ LAYERS = (
     ("net", "resolver", "tls", "message"),
     ("delivery", "mailqueue", "policy"),
     ("roles",),
-    ("compose", "operator", "sendmail"),
+    ("compose", "crashtest", "operator", "sendmail"),
     ("cli",),
     ("__main__",),
 )
