@@ -10,6 +10,7 @@ from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
 from cpython.exc cimport PyErr_CheckSignals, PyErr_SetFromErrno
 from libc.errno cimport EAGAIN, ECONNABORTED, EINTR, EPROTO, errno
 from libc.stdint cimport uint32_t
+from libc.string cimport strerror
 
 cdef extern from "<poll.h>" nogil:
     struct pollfd:
@@ -132,41 +133,63 @@ def queue_up(int epoll, int listener):
         PyErr_SetFromErrno(OSError)
 
 
+cdef int _accept(int listener, sockaddr_storage* client, sockaddr_storage* own) noexcept nogil:
+    """The descriptor of the next connection, and both its ends; FAILED, and errno says why."""
+    cdef socklen_t length = sizeof(sockaddr_storage)
+    cdef int fd = accept4(listener, <sockaddr*>client, &length, SOCK_CLOEXEC)
+    if fd >= 0:
+        length = sizeof(sockaddr_storage)
+        own.ss_family = 0
+        getsockname(fd, <sockaddr*>own, &length)
+    return fd
+
+
+cdef tuple _accepted(int fd, sockaddr_storage* client, sockaddr_storage* own, int listener):
+    cdef int port = 0, own_port = 0
+    address = _address(client, &port)
+    return fd, address, port, _address(own, &own_port), listener
+
+
 def accept(int epoll, int stop):
     """Wait for a connection on any listener of `epoll`.
 
-    Returns its descriptor, the client's address and port, our own address, and the listener. None once `stop`, a descriptor in the same epoll set, can be read. OSError for what accept4
-    reports and a caller must act on (EMFILE, ENFILE, ENOMEM, ENOBUFS).
+    Returns its descriptor, the client's address and port, our own address, and the listener. None
+    once `stop`, a descriptor in the same epoll set, can be read. OSError for what accept4 reports
+    and a caller must act on (EMFILE, ENFILE, ENOMEM, ENOBUFS).
     """
     cdef epoll_event event
-    cdef sockaddr_storage address, own
-    cdef socklen_t length
-    cdef int fd, count, listener, port = 0, own_port = 0
+    cdef sockaddr_storage client, own
+    cdef int fd, count, listener, error
     while True:
         with nogil:
-            fd = -1
+            fd = FAILED
             listener = -1
             count = epoll_wait(epoll, &event, 1, -1)
+            error = errno
             if count == 1:
                 listener = event.data.fd
                 if listener != stop:
-                    length = sizeof(address)
-                    fd = accept4(listener, <sockaddr*>&address, &length, SOCK_CLOEXEC)
-                if fd >= 0:
-                    _queue_up(epoll, listener)
-                    length = sizeof(own)
-                    own.ss_family = 0
-                    getsockname(fd, <sockaddr*>&own, &length)
+                    fd = _accept(listener, &client, &own)
+                    error = errno
+                    if fd >= 0 or error != EAGAIN:
+                        # We have been told of it once; there may be others, or it may still wait.
+                        _queue_up(epoll, listener)
         if listener == stop:
             return None
         if fd >= 0:
-            client = _address(&address, &port)
-            return fd, client, port, _address(&own, &own_port), listener
+            return _accepted(fd, &client, &own, listener)
         # Another thread or worker was quicker (EAGAIN), or the client has gone again.
-        if errno == EINTR:
+        if error == EINTR:
             PyErr_CheckSignals()
-        elif errno != EAGAIN and errno != ECONNABORTED and errno != EPROTO:
-            PyErr_SetFromErrno(OSError)
+        elif error != EAGAIN and error != ECONNABORTED and error != EPROTO:
+            raise OSError(error, strerror(error).decode())
+
+
+def accept_pending(int listener):
+    """As `accept`, but what waits on this listener already; None when nothing does."""
+    cdef sockaddr_storage client, own
+    cdef int fd = _accept(listener, &client, &own)
+    return _accepted(fd, &client, &own, listener) if fd >= 0 else None
 
 
 cdef ssize_t _send(int fd, const char* octets, Py_ssize_t count, int milliseconds) noexcept nogil:

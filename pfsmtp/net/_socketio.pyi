@@ -9,6 +9,9 @@ def accept(epoll: int, stop: int, /) -> tuple[int, str, int, str, int] | None:
     reports and a caller must act on: EMFILE, ENFILE, ENOBUFS, ENOMEM.
     """
 
+def accept_pending(listener: int, /) -> tuple[int, str, int, str, int] | None:
+    """As `accept`, but for what waits on this listener already; None when nothing can be had."""
+
 def send_all(fd: int, octets: bytes, wait: float, /) -> None:
     """Send all. Raises OSError, also when the peer takes nothing for `wait` seconds."""
 

@@ -5,6 +5,7 @@ Each lets go of the GIL once, for all that can be done without it.
 
 from pfsmtp.net._socketio import (
     accept,
+    accept_pending,
     exchange,
     queue_up,
     send_all,
@@ -14,6 +15,7 @@ from pfsmtp.net._socketio import (
 
 __all__ = [
     "accept",
+    "accept_pending",
     "exchange",
     "queue_up",
     "send_all",

@@ -16,6 +16,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from functools import partial
 from typing import Protocol
 
 from pfsmtp.net import socketio
@@ -35,6 +36,9 @@ _SPARE = 32
 """Threads that stay to wait for the next connection."""
 _SCARCE = 0.2
 """Seconds until accept is tried again when descriptors or memory have run out."""
+
+Accepted = tuple[int, str, int, str, int]
+"""Descriptor, the client's address and port, our own address, and the listener."""
 
 
 class ClientLimits(Protocol):
@@ -85,18 +89,36 @@ class Receiver:
         self._epoll.register(self._stop, select.EPOLLIN)
         threading.stack_size(_STACK)
         with self._lock:
-            self._start_thread()
+            self._start_waiting()
 
     def drain(self) -> None:
         self._draining = True
         for fd, listener in self._listeners.items():
-            # Kept open, it would stay bound though nobody accepts from it.
             with suppress(OSError):
                 self._epoll.unregister(fd)
+            self._take_pending(fd)
+            # Kept open, it would stay bound though nobody accepts from it.
             listener.close()
         for connection in tuple(self._connections):
             connection.drain()
         os.eventfd_write(self._stop, 1)
+
+    def _take_pending(self, listener: int) -> None:
+        """Serve those who wait already.
+
+        Of each connection one worker is told. When that was us, and we would not accept it any
+        more, nobody else would know of it until another comes.
+        """
+        for _ in range(_SPARE):
+            accepted = socketio.accept_pending(listener)
+            if accepted is None:
+                return
+            try:
+                with self._lock:
+                    self._start_thread(partial(self._serve_one, accepted))
+            except RuntimeError as error:
+                self._complain("threads-scarce", str(error))
+                self._turn_away(ClearStream(accepted[0]), accepted[1], _FULL)
 
     def finished(self) -> bool:
         return self._threads == 0
@@ -112,19 +134,26 @@ class Receiver:
 
     # -- connection threads
 
-    def _start_thread(self) -> None:
-        """Raises RuntimeError when the system gives no more threads."""
-        threading.Thread(target=self._run, daemon=True).start()
-        self._threads += 1
+    def _start_waiting(self) -> None:
+        """Start a thread that waits for connections; the lock is held. Raises RuntimeError."""
+        self._start_thread(self._serve_all)
         self._idle += 1
 
-    def _run(self) -> None:
+    def _start_thread(self, work: Callable[[], None]) -> None:
+        """Start a thread for `work`; the lock is held. Raises RuntimeError when there is none."""
+        threading.Thread(target=self._run, args=(work,), daemon=True).start()
+        self._threads += 1
+
+    def _run(self, work: Callable[[], None]) -> None:
         try:
-            while self._serve_next():
-                pass
+            work()
         finally:
             with self._lock:
                 self._threads -= 1
+
+    def _serve_all(self) -> None:
+        while self._serve_next():
+            pass
 
     def _serve_next(self) -> bool:
         """Take one connection and serve it; False when this thread is to end."""
@@ -134,21 +163,25 @@ class Receiver:
             return self._wait_out(error)
         if accepted is None:
             return False
+        if not self._make_way():
+            fd, address, *_ = accepted
+            self._turn_away(ClearStream(fd), address, _FULL)
+            return True
+        self._serve_one(accepted)
+        return self._wait_again()
+
+    def _serve_one(self, accepted: Accepted) -> None:
         fd, address, port, own_address, listener = accepted
         stream = ClearStream(fd)
-        if not self._make_way():
-            self._turn_away(stream, address, _FULL)
-            return True
         peer = Peer(address, port, own_address, loopback=_is_loopback(address))
         refusal = self._clients.enter(address)
         if refusal is not None:
             self._turn_away(stream, address, refusal)
-        else:
-            try:
-                self._serve(stream, peer, implicit_tls=self._listeners[listener].implicit_tls)
-            finally:
-                self._clients.leave(address)
-        return self._wait_again()
+            return
+        try:
+            self._serve(stream, peer, implicit_tls=self._listeners[listener].implicit_tls)
+        finally:
+            self._clients.leave(address)
 
     def _serve(self, stream: ClearStream, peer: Peer, *, implicit_tls: bool) -> None:
         session = Session(self._server, peer, self._log)
@@ -170,7 +203,7 @@ class Receiver:
                 if len(self._connections) >= self._most:
                     return False
                 try:
-                    self._start_thread()
+                    self._start_waiting()
                 except RuntimeError as error:
                     self._complain("threads-scarce", str(error))
                     return False

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import errno
+import os
+import resource
 import socket
 import threading
 from collections.abc import Callable, Iterator
@@ -129,6 +131,42 @@ def test_drain_ends_idle_dialogues_and_lets_go_of_the_listener() -> None:
         eventually(subject.receiver.finished)
         with pytest.raises(ConnectionRefusedError):
             socket.create_connection(("127.0.0.1", subject.port), timeout=5)
+
+
+def test_drain_serves_who_waits_already_since_nobody_else_knows_of_them() -> None:
+    # No thread of it waits, as when each has been woken for a connection and told to stop.
+    subject = Running(most=100)
+    with Talk(subject.port) as client, Talk(subject.port) as other:
+        subject.receiver.drain()
+        assert client.hear().startswith("220")
+        assert other.hear().startswith("220")
+        client.say("HELO c")
+        client.envelope()
+        assert client.say(".").startswith("250")
+        assert client.hear().startswith("421 4.3.2")
+        assert other.hear().startswith("421 4.3.2")
+    eventually(subject.receiver.finished)
+    assert subject.clients.inside == 0
+
+
+def test_connection_that_could_not_be_accepted_is_once_there_are_descriptors() -> None:
+    with running() as subject:
+        limit = resource.getrlimit(resource.RLIMIT_NOFILE)
+        with socket.socket() as client:
+            client.settimeout(20)
+            highest = os.dup(client.fileno())
+            os.close(highest)
+            resource.setrlimit(resource.RLIMIT_NOFILE, (highest, limit[1]))
+            try:
+                client.connect(("127.0.0.1", subject.port))
+                # Long enough for it to be tried: accepting takes no time.
+                client.settimeout(0.1)
+                with pytest.raises(TimeoutError):
+                    client.recv(3)
+            finally:
+                resource.setrlimit(resource.RLIMIT_NOFILE, limit)
+            client.settimeout(20)
+            assert client.recv(3) == b"220"
 
 
 def test_without_descriptors_accepting_pauses_and_recovers(

@@ -119,6 +119,16 @@ def test_p3_reload_under_load_refuses_no_connection_and_loses_no_message(
     assert len(inbound.events("generation-ready")) > 1
 
 
+def test_p3_nobody_who_comes_while_a_reload_goes_on_is_left_waiting(inbound: Program) -> None:
+    for generation in range(2, 7):
+        inbound.signal(signal.SIGHUP)
+        inbound.await_event("generation-ready", count=generation)
+        # The old workers let go of the listeners just now, and nobody else comes along.
+        with Talk(inbound.port) as client:
+            client.socket.settimeout(5)
+            assert client.hear().startswith("220")
+
+
 def test_reload_takes_the_new_users_and_a_faulty_file_keeps_the_old(inbound: Program) -> None:
     users = inbound.directory / "users"
     users.write_text(users.read_text() + "carol : carol@example.org\n")
