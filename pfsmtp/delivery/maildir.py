@@ -73,7 +73,10 @@ class MaildirStore:
         now = self._monotonic()
         asked, octets = self._space
         if now - asked > SPACE_KNOWN:
-            octets = free_octets(self._shop.maildirs.base)
+            try:
+                octets = free_octets(self._shop.maildirs.base)
+            except OSError:
+                return True  # the delivery will find out, and say what is wrong
             self._space = (now, octets)
         return size <= octets
 

@@ -1,0 +1,23 @@
+"""Where the tests work: in a directory of this run's own.
+
+pytest's shared one is closed to other users whenever a run begins, and servers that were started by
+root run as other users. It is removed at the end, unless something failed.
+"""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+
+import pytest
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if config.option.basetemp is None and not hasattr(config, "workerinput"):
+        config.option.basetemp = tempfile.mkdtemp(prefix="pfsmtp-tests-")
+
+
+def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
+    base = session.config.option.basetemp
+    if exitstatus == pytest.ExitCode.OK and base and "pfsmtp-tests-" in str(base):
+        shutil.rmtree(base, ignore_errors=True)
