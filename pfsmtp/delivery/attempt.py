@@ -100,7 +100,9 @@ class Attempt:
                 self._use(connection)
         except DeliveryFailure as failure:
             self._settle(failure)
-            self.reached = False if isinstance(failure, TransientFailure) else None
+            if isinstance(failure, TransientFailure):
+                self.reached = False
+                self._failures.append(_outcome(failure))
         finally:
             if self._search is not None:
                 self._search.leave()
@@ -204,6 +206,7 @@ class Attempt:
             self._send(connection)
         except BaseException:
             connection.close()
+            self._shared.hosts.left(connection.address)
             raise
 
     def _send(self, connection: Connection) -> None:
@@ -220,9 +223,9 @@ class Attempt:
             self._shared.pool.give(self._key, connection)
             return
         queue = list(self._pending)
+        was_kept = connection.messages > 0
         while queue and client.is_usable:
             group, queue = queue[:most], queue[most:]
-            was_kept = connection.messages > 0
             result = self._transact(connection, group, form)
             if result.untouched and was_kept and result.failure is not None:
                 # The host hung up while nobody spoke; that says nothing about it.
@@ -231,6 +234,7 @@ class Attempt:
                 self._shared.hosts.left(connection.address)
                 connection.close()
                 return
+            was_kept = False
             self._record(group, result)
             queue = [group[number] for number in result.again] + queue
         self._finish(connection)
@@ -331,13 +335,7 @@ class Attempt:
 
     def _settle(self, failure: DeliveryFailure, remote: Remote | None = None) -> None:
         """Let a failure be the outcome of all who are pending, and end the attempt."""
-        outcome = Outcome(
-            Kind.FAILED if failure.status.kind == 5 else Kind.DEFERRED,
-            failure.status,
-            failure.text,
-            remote.host if remote is not None else "",
-            remote.address if remote is not None else "",
-        )
+        outcome = _outcome(failure, remote)
         for number in self._pending:
             self._outcomes[number] = outcome
         self._pending.clear()
@@ -353,3 +351,14 @@ class Attempt:
         if self._failures:
             return self._failures[-1]
         return Outcome(Kind.DEFERRED, _NO_ANSWER, "no host could be tried")
+
+
+def _outcome(failure: DeliveryFailure, remote: Remote | None = None) -> Outcome:
+    """The outcome that a failure without a reply comes to."""
+    return Outcome(
+        Kind.FAILED if failure.status.kind == 5 else Kind.DEFERRED,
+        failure.status,
+        failure.text,
+        remote.host if remote is not None else "",
+        remote.address if remote is not None else "",
+    )

@@ -88,7 +88,9 @@ def test_idle_connection_is_told_quit_and_closed_when_it_has_answered() -> None:
         end = time.monotonic() + 5
         while "QUIT" not in host.verbs and time.monotonic() < end:
             test.relay.tidy()
-        test.relay.tidy()
+        while test.relay._pool._leaving and time.monotonic() < end:
+            test.relay.tidy()
+        assert test.relay._pool._leaving == []
         assert test.deliver_one().kind is Kind.DELIVERED
     assert host.verbs.count("QUIT") == 1
     assert host.connections == 2

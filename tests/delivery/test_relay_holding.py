@@ -8,6 +8,7 @@ from dataclasses import replace
 
 from pfsmtp.config import Relay as Settings
 from pfsmtp.config.units import SecondsOrOff
+from pfsmtp.smtp.errors import PermanentFailure, TransientFailure
 from pfsmtp.smtp.outcome import Kind, Outcome
 from tests.delivery.hosts import Behaviour, Host, Talk
 from tests.delivery.relaying import (
@@ -54,6 +55,40 @@ def test_host_that_fails_is_left_alone_then_probed_by_one() -> None:
         assert test.deliver_one().kind is Kind.DELIVERED
         assert test.deliver_one().kind is Kind.DELIVERED
         assert test.relay.look("example.org") is None
+
+        # What is known against it begins anew.
+        test.relay.close()
+        host.replies = {"BANNER": b"421 busy\r\n"}
+        assert test.deliver_one().kind is Kind.DEFERRED
+        held = test.try_(domain="other.example").held
+        assert held is not None
+        assert 55 < held.until - clock() < 65
+
+
+def test_destination_whose_hosts_are_not_found_is_left_alone_too() -> None:
+    test = Relaying(failure=TransientFailure(4, 3, "the DNS does not say"))
+    assert test.deliver_one().kind is Kind.DEFERRED
+    held = test.relay.look("example.org")
+    assert held is not None
+    assert held.reason == "the DNS does not say"
+    assert test.try_().held is not None
+    assert test.routes == 1
+
+
+def test_destination_that_does_not_exist_is_not_left_alone() -> None:
+    test = Relaying(failure=PermanentFailure(1, 2, "no such domain"))
+    for _ in range(2):
+        assert test.deliver_one().kind is Kind.FAILED
+
+
+def test_connection_that_was_kept_too_long_is_not_used() -> None:
+    clock = Clock()
+    with Host() as host:
+        test = Relaying(port=host.port, clock=clock)
+        for _ in range(2):
+            assert test.deliver_one().kind is Kind.DELIVERED
+            clock.ahead += 61
+    assert host.connections == 2
 
 
 def test_one_message_probes_while_the_others_are_held() -> None:

@@ -6,6 +6,7 @@ import threading
 
 import pytest
 
+from pfsmtp.config import Relay as Settings
 from pfsmtp.smtp.outcome import Kind
 from tests.delivery.hosts import Behaviour, Host, Talk
 from tests.delivery.relaying import (
@@ -22,6 +23,9 @@ def test_kept_connection_that_is_dead_is_replaced(behaviour: Behaviour) -> None:
         assert test.deliver_one().kind is Kind.DELIVERED
     assert host.connections == 2
     assert test.events.named("host-failed") == []
+
+
+OK = b"250 ok\r\n"
 
 
 def once(behaviour: Behaviour) -> Behaviour:
@@ -62,6 +66,7 @@ def test_kept_connections_that_are_all_dead_cost_one_try() -> None:
         }
         assert test.deliver_one().kind is Kind.DELIVERED
     assert host.connections == 4
+    assert host.verbs.count("MAIL") == 3 + 1 + 1
 
 
 def test_kept_connection_that_dies_later_is_a_failure_of_the_host() -> None:
@@ -71,6 +76,16 @@ def test_kept_connection_that_dies_later_is_a_failure_of_the_host() -> None:
         host.replies = {"DATA": Talk.reset}
         assert test.deliver_one().kind is Kind.DEFERRED
     assert host.connections == 1
+
+
+def test_connection_that_dies_between_groups_of_recipients_is_a_failure_of_the_host() -> None:
+    with Host() as host:
+        test = Relaying(port=host.port, settings=Settings(recipients=1))
+        assert test.deliver_one().kind is Kind.DELIVERED
+        host.replies = {"MAIL": lambda talk: talk.close() if host.stored[1:] else talk.say(OK)}
+        first, second = test.deliver("a", "b")
+    assert (first.kind, second.kind) == (Kind.DELIVERED, Kind.DEFERRED)
+    assert second.text == "mx1.example.org closed the connection at MAIL"
 
 
 def test_host_that_restarts_is_found_again() -> None:

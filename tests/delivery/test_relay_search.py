@@ -8,7 +8,10 @@ from contextlib import ExitStack
 import pytest
 
 from pfsmtp.config import Relay as Settings
+from pfsmtp.delivery.backoff import BackOff, Held
 from pfsmtp.delivery.connection import Budgets
+from pfsmtp.delivery.search import Search
+from pfsmtp.resolver import Destination
 from pfsmtp.smtp.errors import PermanentFailure, TransientFailure
 from pfsmtp.smtp.outcome import Kind
 from tests.delivery.hosts import Behaviour, BlackHole, Host, Talk
@@ -169,6 +172,40 @@ def test_black_hole_is_not_waited_for_alone() -> None:
         began = time.monotonic()
         assert test.deliver_one().host == "mx2.example.org"
         assert time.monotonic() - began < SHORT
+
+
+def test_refusal_is_followed_by_the_next_at_once_while_a_black_hole_is_waited_for() -> None:
+    with Host(address="127.0.0.3") as host, BlackHole("127.0.0.1", host.port):
+        addresses = ["127.0.0.1", "127.0.0.2", "127.0.0.3"]
+        test = Relaying(addresses, host.port, budgets=Budgets(timeouts(), alone=0.8))
+        began = time.monotonic()
+        assert test.deliver_one().host == "mx3.example.org"
+        assert 0.8 <= time.monotonic() - began < 1.6
+
+
+def test_address_of_two_hosts_is_tried_once() -> None:
+    with Host({"BANNER": b"421 busy\r\n"}) as host:
+        test = Relaying(["127.0.0.1", "127.0.0.1"], host.port)
+        assert test.deliver_one().kind is Kind.DEFERRED
+    assert host.connections == 1
+
+
+def test_address_that_was_not_tried_after_all_may_be_probed_by_the_next() -> None:
+    back_off: BackOff[str] = BackOff(60.0, 60.0, clock=lambda: 2000.0, random=lambda: 0.5)
+    back_off.hold("192.0.2.1", Held(1000.0, "away"))
+    for _ in range(2):
+        search = Search(
+            iter([Destination("mx.example.org", "192.0.2.1")]),
+            25,
+            most=5,
+            timeout=1.0,
+            alone=1.0,
+            tried=set(),
+            back_off=back_off,
+            clock=time.monotonic,
+        )
+        assert search.peek() is not None
+        search.leave()
 
 
 def test_black_hole_alone_ends_with_the_time_to_connect() -> None:
