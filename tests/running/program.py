@@ -245,7 +245,8 @@ class Program:
 
     def events(self, name: str | None = None) -> list[Event]:
         """What has been logged, or the events of this name."""
-        found = [json.loads(line) for line in self.log_text().splitlines()]
+        whole, _, _ = self.log_text().rpartition("\n")  # the last line may just be being written
+        found = [json.loads(line) for line in whole.splitlines()]
         return [event for event in found if name is None or event["event"] == name]
 
     def await_event(self, name: str, *, count: int = 1) -> list[Event]:
