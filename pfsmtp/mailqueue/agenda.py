@@ -82,13 +82,13 @@ class Agenda:
             first = self._first()
             return None if first is None else first.due
 
-    def overdue(self, now: float) -> list[Unit]:
-        """Those that are due and not handed out."""
+    def newer_than(self, id: int) -> list[Unit]:
+        """Those of higher ids, which are later messages, that are not handed out."""
         with self._lock:
             return [
                 unit
                 for unit in self._known.values()
-                if unit.due <= now and unit.place not in self._out
+                if unit.id > id and unit.place not in self._out
             ]
 
     def _is_known(self, place: int, id: int) -> bool:

@@ -69,7 +69,7 @@ class Files:
     def new_id(self) -> int:
         """An id that no other message has: the second, a counter of all processes, and chance."""
         chance = int.from_bytes(self._random(2), "little")
-        return int(self.clock()) << 32 | (self._number() & 0xFFFF) << 16 | chance
+        return first_id(self.clock()) | (self._number() & 0xFFFF) << 16 | chance
 
     def sync_bodies(self) -> None:
         """See that the entries of `bodies/` are on disk. Raises OSError."""
@@ -84,6 +84,11 @@ class Files:
         self.vacancies.close()
         self.announcer.close()
         self.segments.close()
+
+
+def first_id(now: float) -> int:
+    """The lowest id that a message of this second may have."""
+    return int(now) << 32
 
 
 def open_body(files: Files, id: int) -> int:

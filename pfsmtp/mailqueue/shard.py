@@ -18,7 +18,7 @@ from contextlib import suppress
 
 from pfsmtp.mailqueue import backend, notices, upkeep
 from pfsmtp.mailqueue.agenda import Agenda, Unit
-from pfsmtp.mailqueue.files import Files
+from pfsmtp.mailqueue.files import Files, first_id
 from pfsmtp.mailqueue.grip import Busy, Gone, Grip
 from pfsmtp.mailqueue.handover import Hint, Inbox, encode, owner_of
 from pfsmtp.mailqueue.lease import UnitLease
@@ -31,6 +31,8 @@ BUSY_FOR = 5.0
 """Seconds after which a unit is looked at again that somebody else had."""
 TROUBLE_FOR = 60.0
 """Seconds after which a unit is looked at again that could not be read."""
+NEWS_FOR = 300.0
+"""Seconds in which the next deliverer has surely read the queue, before this one is closed."""
 
 
 class UnitShard:
@@ -118,8 +120,8 @@ class UnitShard:
             self._closed = True
             self._poll.unregister(self._inbox.fd)
             self._inbox.close()
-        # The next deliverer may have read the queue before these came.
-        for unit in self._agenda.overdue(self._files.clock()):
+        # The next deliverer may have read the queue before these came, whenever they are due.
+        for unit in self._agenda.newer_than(first_id(self._files.clock() - NEWS_FOR)):
             self._tell_next(unit)
 
     def _read_inbox(self) -> None:

@@ -43,9 +43,10 @@ def test_unit_that_was_handed_out_is_not_changed_by_what_is_read() -> None:
     assert unit is not None
     assert not agenda.note(1, 1, "example.org", due=0)
     assert agenda.due(1e9) is None
-    assert agenda.overdue(1e9) == []
+    assert agenda.newer_than(0) == []
     assert agenda.put_off(unit, 20)
-    assert agenda.overdue(20) == [Unit(20, 1, 1, "example.org")]
+    assert agenda.newer_than(0) == [Unit(20, 1, 1, "example.org")]
+    assert agenda.newer_than(1) == []
 
 
 def test_unit_whose_time_changes_is_handed_out_once() -> None:
