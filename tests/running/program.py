@@ -67,6 +67,8 @@ def toml(value: object) -> str:
         return str(value)
     if isinstance(value, list | tuple):
         return f"[{', '.join(toml(item) for item in value)}]"
+    if isinstance(value, dict):
+        return f"{{{', '.join(f'{key} = {toml(item)}' for key, item in value.items())}}}"
     return json.dumps(str(value))
 
 
@@ -308,11 +310,23 @@ class Talk:
         self.socket = sock
         self._input = sock.makefile("rb")
 
-    def secure(self, context: ssl.SSLContext | None = None, name: str | None = None) -> Self:
+    def secure(
+        self,
+        context: ssl.SSLContext | None = None,
+        name: str | None = None,
+        *,
+        session: ssl.SSLSession | None = None,
+    ) -> Self:
         """Shake hands; by default with whoever it is."""
         self._input.close()
-        self._use((context or any_server()).wrap_socket(self.socket, server_hostname=name))
+        context = context or any_server()
+        self._use(context.wrap_socket(self.socket, server_hostname=name, session=session))
         return self
+
+    @property
+    def tls(self) -> ssl.SSLSocket:
+        assert isinstance(self.socket, ssl.SSLSocket)
+        return self.socket
 
     def start_tls(self, context: ssl.SSLContext | None = None, name: str | None = None) -> None:
         """From the greeting to the handshake."""
