@@ -6,6 +6,7 @@ import re
 import smtplib
 import subprocess
 import sys
+import threading
 from collections.abc import Sequence
 from contextlib import closing
 from itertools import count
@@ -14,6 +15,7 @@ from typing import Any
 from pfsmtp.config import Outbound, load
 from pfsmtp.mailqueue.entry import Condition, Selection, View
 from pfsmtp.mailqueue.spool import Spool
+from tests.delivery.hosts import Talk
 from tests.running.program import PATIENCE, ROOT, Event, Program, eventually
 
 SENDER = "sender@home.test"
@@ -105,6 +107,20 @@ def spool(server: Program) -> Spool:
     config = load(server.config)
     assert isinstance(config, Outbound)
     return Spool(config.queue.directory, deliverers=1, log=_Silence(), number=count().__next__)
+
+
+class Gate:
+    """What a host replies to the final dot, but not before it is opened."""
+
+    def __init__(self, reply: bytes = b"250 2.0.0 stored\r\n") -> None:
+        self.reached = threading.Event()
+        self.open = threading.Event()
+        self._reply = reply
+
+    def __call__(self, talk: Talk) -> None:
+        self.reached.set()
+        self.open.wait(PATIENCE)
+        talk.say(self._reply)
 
 
 class _Silence:

@@ -13,23 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.delivery.hosts import Host, Talk
+from tests.delivery.hosts import Host
 from tests.running.outbound.internet import Internet, outbound
-from tests.running.outbound.post import outcome, outcomes, submit, transact, views, waiting
+from tests.running.outbound.post import Gate, outcome, outcomes, submit, transact, views, waiting
 from tests.running.program import PATIENCE, Program, eventually
-
-
-class Gate:
-    """A host's reply to the final dot that waits until it is opened."""
-
-    def __init__(self) -> None:
-        self.reached = threading.Event()
-        self.open = threading.Event()
-
-    def __call__(self, talk: Talk) -> None:
-        self.reached.set()
-        self.open.wait(PATIENCE)
-        talk.say(b"250 2.0.0 stored\r\n")
 
 
 @dataclass(frozen=True, slots=True)
