@@ -29,6 +29,8 @@ from pfsmtp.smtp.server import (
 )
 from pfsmtp.smtp.session import Session
 
+_LAST_WORD = 10.0
+"""Seconds in which a client whose time is over may take what is left to be answered."""
 _GRACE = 2.0
 """Seconds from the connection to a first transaction, for who comes as we are told to stop."""
 
@@ -120,6 +122,10 @@ class Connection:
         # What is under way is not broken off.
         wake = self._wake if dialogue.between_transactions else NEVER
         try:
+            if wait <= 0.0:
+                # There may be input: who never pauses has no more time than who does.
+                self._stream.send(output, _LAST_WORD)
+                raise StreamTimeout
             count = self._stream.exchange(output, dialogue.input, wait, wake)
             if count < 0 and self._grace > 0:
                 count = self._stream.exchange(b"", dialogue.input, self._grace, NEVER)
@@ -135,14 +141,14 @@ class Connection:
         return 0.0 if self._session.messages else self._began + _GRACE - self._clock()
 
     def _budget(self, *, replied: bool) -> float:
-        """Seconds in which the next input must come."""
+        """Seconds in which the next input must come; none are left when it is not positive."""
         now = self._clock()
         limits = self._limits
         if not self.dialogue.receiving:
             self._message_began = None
             if replied:
                 self._command_began = now
-            return max(min(self._command_began + limits.command, self._ends) - now, 0.0)
+            return min(self._command_began + limits.command, self._ends) - now
         if self._message_began is None:
             self._message_began = now
             self._message_octets = 0
@@ -150,7 +156,7 @@ class Connection:
         slowest = max(
             limits.minimum_rate_after, limits.data, self._message_octets / limits.minimum_rate
         )
-        return max(min(now + limits.data, self._message_began + slowest, self._ends) - now, 0.0)
+        return min(now + limits.data, self._message_began + slowest, self._ends) - now
 
     def _secure(self) -> None:
         """Negotiate TLS, or raise StreamTimeout or StreamLost."""

@@ -147,14 +147,16 @@ class TLSStream:
     def exchange(self, octets: bytes, into: Input, wait: float, wake: int) -> int:
         if octets:
             self.send(octets, wait)
+        # A record has to be complete by then, in however many pieces it comes.
+        deadline = time.monotonic() + wait
         while True:
             try:
                 count = self._socket.recv_into(into)
             except ssl.SSLWantReadError:
-                if not self._wait(wait, wake=wake):
+                if not self._wait(deadline - time.monotonic(), wake=wake):
                     return -1
             except ssl.SSLWantWriteError:
-                self._wait(wait, write=True)
+                self._wait(deadline - time.monotonic(), write=True)
             except (OSError, ValueError) as error:
                 raise StreamLost(_reason(error)) from error
             else:
@@ -199,8 +201,10 @@ class TLSStream:
                 raise StreamLost(_reason(error)) from error
 
     def _wait(self, wait: float, *, write: bool = False, wake: int = NEVER) -> bool:
+        if wait <= 0.0:
+            raise StreamTimeout
         try:
-            return socketio.wait_for(self._fd, write, max(wait, 0.0), wake)
+            return socketio.wait_for(self._fd, write, wait, wake)
         except TimeoutError:
             raise StreamTimeout from None
         except OSError as error:

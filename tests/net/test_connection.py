@@ -140,6 +140,21 @@ def test_p5_session_has_a_total() -> None:
     assert served.seconds == 1000
 
 
+def test_p5_session_ends_even_if_the_client_never_pauses() -> None:
+    steps: list[Step] = [*[(100.0, b"NOOP\r\n")] * 10, *[(0.0, b"NOOP\r\n")] * 5]
+    served = Served(*steps, limits=Limits(session=Seconds(1000)))
+    # The last command that came in time is answered.
+    assert served.codes == ["220", *["250"] * 10, "421"]
+    assert served.seconds == 1000
+
+
+def test_p5_session_ends_within_a_message_that_never_pauses() -> None:
+    text: list[Step] = [*[(100.0, 100_000 * b"x")] * 10, *[(0.0, b"x")] * 5]
+    served = Served(*BEGIN, *text, limits=Limits(session=Seconds(1000)))
+    assert served.codes == [*BEGUN, "421"]
+    assert served.store.open == 0
+
+
 def test_silence_within_data_ends_after_the_data_budget() -> None:
     served = Served(*BEGIN, (181.0, b"late\r\n"))
     assert served.codes == [*BEGUN, "421"]

@@ -6,6 +6,7 @@ import os
 import socket
 import ssl
 import threading
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -161,6 +162,31 @@ def test_tls_stream_exchanges_wakes_and_times_out(context: ssl.SSLContext, wake:
             stream.close(b"221 bye\r\n")
             assert end.recv(100) == b"221 bye\r\n"
             assert end.recv(100) == b""
+
+
+def test_p5_tls_record_that_comes_octet_by_octet_has_one_budget(context: ssl.SSLContext) -> None:
+    with connected() as (fd, client):
+        stream, end = secured(fd, client, context)
+        with end:
+            stop = threading.Event()
+
+            def drip() -> None:
+                # The start of a long record.
+                socket.socket.send(end, b"\x17\x03\x03\x40\x00")
+                while not stop.wait(SOON / 4):
+                    socket.socket.send(end, b"x")
+
+            dripping = threading.Thread(target=drip, daemon=True)
+            dripping.start()
+            try:
+                started = time.monotonic()
+                with pytest.raises(StreamTimeout):
+                    stream.exchange(b"", Input(), SOON, NEVER)
+                assert time.monotonic() - started < PATIENCE / 2
+            finally:
+                stop.set()
+                dripping.join(PATIENCE)
+            stream.close()
 
 
 def test_tls_stream_takes_what_openssl_holds_without_waiting(context: ssl.SSLContext) -> None:
