@@ -10,6 +10,7 @@ from pfsmtp.config import Relay as Settings
 from pfsmtp.smtp.outcome import Kind
 from tests.delivery.hosts import Behaviour, Host, Talk
 from tests.delivery.relaying import (
+    Relaying,
     relaying,
 )
 
