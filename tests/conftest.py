@@ -11,6 +11,10 @@ import tempfile
 
 import pytest
 
+from tests.figures import pytest_terminal_summary, show
+
+__all__ = ["pytest_configure", "pytest_sessionfinish", "pytest_terminal_summary", "show"]
+
 
 def pytest_configure(config: pytest.Config) -> None:
     if config.option.basetemp is None and not hasattr(config, "workerinput"):

@@ -17,8 +17,8 @@ import dns.rrset
 import pytest
 
 from tests.delivery.hosts import Host
+from tests.figures import Show
 from tests.nameserver import Answers, ScriptedServer, Transport, reply_to
-from tests.running.outbound.conftest import Show
 from tests.running.outbound.internet import Internet, outbound
 from tests.running.outbound.post import outcome, submit
 from tests.running.program import Program

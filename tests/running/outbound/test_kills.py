@@ -23,7 +23,7 @@ from pathlib import Path
 import pytest
 
 from tests.delivery.hosts import Host, Stored
-from tests.running.outbound.conftest import Show
+from tests.figures import Show
 from tests.running.outbound.internet import Internet, outbound
 from tests.running.outbound.post import OUTCOMES, views
 from tests.running.program import Program, eventually

@@ -14,8 +14,8 @@ import pytest
 
 from tests.certificates import make_issuer, make_pair, rsa_key
 from tests.delivery.hosts import BlackHole, Host, Stored
+from tests.figures import Show
 from tests.running.outbound.cases import HOLE, Case, Does, Fate, cases
-from tests.running.outbound.conftest import Show
 from tests.running.outbound.internet import Internet, outbound
 from tests.running.outbound.post import OUTCOMES, submit, views
 from tests.running.program import Event, Program, eventually

@@ -11,7 +11,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from tests.delivery.hosts import Host, Talk
-from tests.running.outbound.conftest import Show
+from tests.figures import Show
 from tests.running.outbound.internet import Internet, outbound
 from tests.running.outbound.post import transact, views
 from tests.running.program import PATIENCE, eventually

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from tests.certificates import make_pair
-from tests.running.outbound.conftest import Show
+from tests.figures import Show
 from tests.running.outbound.internet import Internet, outbound
 from tests.running.outbound.peers import aiosmtpd, postfix, smtp_sink
 from tests.running.outbound.post import outcome, submit

@@ -1,4 +1,4 @@
-"""Figures that these tests have taken, shown behind the results (not with `-q`)."""
+"""Figures that tests have taken, shown behind the results (not with `-q`)."""
 
 from __future__ import annotations
 
