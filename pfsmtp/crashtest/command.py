@@ -39,8 +39,8 @@ def main(path: Path, options: Namespace) -> int:
     """Run the test of the configuration at `path`, as `options` say."""
     try:
         config = _load(path)
-        with ExitStack() as sites:
-            return _Run(config, options, sites).run()
+        with _interrupts() as interrupted, ExitStack() as stack:
+            return _Run(config, options, stack).run(interrupted)
     except (CannotRun, OSError) as error:
         return _fail(str(error))
     except KeyboardInterrupt:
@@ -58,19 +58,18 @@ class _Run:
         seed = options.seed if options.seed is not None else SystemRandom().getrandbits(32)
         self._plan = Plan(options.seconds, options.every, options.clients, seed)
 
-    def run(self) -> int:
+    def run(self, interrupted: threading.Event) -> int:
         """Raises CannotRun, OSError, KeyboardInterrupt."""
         options, plan = self._options, self._plan
         kept = True
         try:
             scene = self._scene()
             line = report.Line(sys.stderr, time.monotonic)
-            with _interrupts() as interrupted:
-                trial = Trial(scene, plan, interrupted=interrupted, show=line.show)
-                try:
-                    account = trial.run()
-                finally:
-                    line.end()
+            trial = Trial(scene, plan, interrupted=interrupted, show=line.show)
+            try:
+                account = trial.run()
+            finally:
+                line.end()
             seconds = time.monotonic() - trial.progress.began
             kept = self._options.keep or bool(account.faults)
             self._tell(account, seconds, kept)
@@ -142,11 +141,18 @@ class _Run:
 
 @contextmanager
 def _interrupts() -> Iterator[threading.Event]:
-    """INT and TERM set the event; the second time they are KeyboardInterrupt."""
+    """INT and TERM set the event; the second is a KeyboardInterrupt; then they do nothing.
+
+    What was begun is cleared away in any case.
+    """
     interrupted = threading.Event()
+    given_up = threading.Event()
 
     def interrupt(number: int, frame: FrameType | None) -> None:
+        if given_up.is_set():
+            return
         if interrupted.is_set():
+            given_up.set()
             raise KeyboardInterrupt
         interrupted.set()
 

@@ -58,6 +58,10 @@ class InboundServer:
     def journal(self) -> journal.Journal:
         return journal.read(self._log)
 
+    def close(self) -> None:
+        self.maildirs.close()
+        self.subject.program.close()
+
 
 class InboundScene:
     """Implements `trial.Scene`."""
@@ -109,7 +113,7 @@ class InboundScene:
         return account
 
     def close(self) -> None:
-        self._maildirs.close()
+        self._server.close()
 
 
 def make_program(config: Config, site: Path) -> Program:

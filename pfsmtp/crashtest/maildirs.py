@@ -17,6 +17,7 @@ import time
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 from pfsmtp.crashtest.message import recognise
@@ -26,6 +27,7 @@ REPORTS = "crashtest"
 """The login to which reports go: the local-part of the senders, up to the tag."""
 
 _REST = 0.01  # seconds between two rounds, at least
+_REMOVED = 100  # files in a round, at most
 _NAME = re.compile(r"([0-9]+)\.M([0-9]+)P")
 _DELIVERED_TO = re.compile(rb"^Delivered-To: (\S+)$", re.MULTILINE)
 
@@ -138,11 +140,11 @@ class Maildirs:
         return ""
 
     def _make_room(self) -> None:
-        """Remove the oldest when there is more than may be."""
+        """Remove the oldest when there is more than may be; some only, so as to go on looking."""
         if self._octets <= self._space:
             return
-        for file in list(self._kept):
-            if self._octets <= self._space * 0.9:
+        for file in list(islice(self._kept, _REMOVED)):
+            if self._octets <= self._space:
                 break
             if self._read_again(file):
                 self._path(file.login, file.name).unlink()

@@ -2,8 +2,8 @@
 
     X-Pfsmtp-Crashtest: <run> <number> <size> <SHA-256>
 
-stands first in a message, and is about all the octets behind it, with line ends of one LF: a
-Maildir has those, the wire CRLF. What servers put before it are header fields.
+stands first in a message, and is about itself and all the octets behind it, with line ends of one
+LF: a Maildir has those, the wire CRLF. What servers put before it are header fields.
 
 The bodies hold what servers stumble over: lines that begin with dots, or are nothing but one, or
 empty, or as long as may be, octets above 127, spaces at the end. All lines end in CRLF.
@@ -20,7 +20,7 @@ from random import Random
 
 _NAME = b"X-Pfsmtp-Crashtest: "
 _FIELD = re.compile(
-    rb"(?:\A|(?<=\n))X-Pfsmtp-Crashtest: ([0-9a-f]{8}) ([0-9]+) ([0-9]+) ([0-9a-f]{64})\n"
+    rb"(?:\A|(?<=\n))X-Pfsmtp-Crashtest: (([0-9a-f]{8}) ([0-9]+) ([0-9]+)) ([0-9a-f]{64})\n"
 )
 _LINES_OF_A_BLOCK = 2000
 _LEAF = 32 * 1024  # octets of a body that are numbered
@@ -74,8 +74,8 @@ def compose(run: str, number: int, sender: str, body: bytes) -> bytes:
         "Content-Transfer-Encoding: 8bit\r\n\r\n"
     ).encode() + body
     told = rest.replace(b"\r\n", b"\n")
-    digest = sha256(told).hexdigest()
-    return _NAME + f"{run} {number} {len(told)} {digest}\r\n".encode() + rest
+    mark = f"{run} {number} {len(told)}".encode()
+    return b"%b%b %b\r\n%b" % (_NAME, mark, _digest(mark, told), rest)
 
 
 def recognise(run: str, octets: bytes) -> Seen:
@@ -85,16 +85,22 @@ def recognise(run: str, octets: bytes) -> Seen:
     if found is None:
         return Seen(None, b"", "empty" if not octets else "no whole header of a message in it")
     fields = octets[: found.start()]
-    number = int(found[2])
-    if found[1] != run.encode():
-        return Seen(None, fields, f"of another run, {found[1].decode()}")
-    return Seen(number, fields, _fault(octets[found.end() :], int(found[3]), found[4].decode()))
+    mark, of_run, number, size, digest = found.groups()
+    if of_run != run.encode():
+        return Seen(None, fields, f"of another run, {of_run.decode()}")
+    told = octets[found.end() :]
+    fault = ""
+    if len(told) != int(size):
+        fault = f"{len(told)} octets in place of {int(size)}"
+    elif _digest(mark, told) != digest:
+        fault = "not the octets that were sent"
+    return Seen(int(number), fields, fault)
 
 
-def _fault(told: bytes, size: int, digest: str) -> str:
-    if len(told) != size:
-        return f"{len(told)} octets in place of {size}"
-    return "" if sha256(told).hexdigest() == digest else "not the octets that were sent"
+def _digest(mark: bytes, told: bytes) -> bytes:
+    digest = sha256(mark)
+    digest.update(told)
+    return digest.hexdigest().encode()
 
 
 def _line(random: Random) -> bytes:

@@ -22,7 +22,7 @@ from pfsmtp.crashtest.inbound import (
     make_program,
     patience,
 )
-from pfsmtp.crashtest.ledger import Ledger
+from pfsmtp.crashtest.ledger import Answer, Ledger
 from pfsmtp.crashtest.program import Subject
 from pfsmtp.crashtest.remote import Arrival, Remote, Report, number_of, read_report, sender
 from pfsmtp.crashtest.schedule import Target
@@ -74,7 +74,7 @@ class RelayedMaildirs:
         return self._server.journal().faults
 
     def close(self) -> None:
-        self._maildirs.close()
+        self._server.close()
 
 
 class OutboundScene:
@@ -142,8 +142,7 @@ class OutboundScene:
             return False
         self._next_look = now + _LOOK
         self._give_up = self._give_up or now + _PATIENCE
-        waiting = self._waiting()
-        late = {key for key in waiting.pending if self._remote.takes(key[1])} | waiting.failed
+        late = self._late_ones(self._waiting())
         if late and now > self._give_up:
             self._late = [
                 f"message {number} for {recipient} was in the queue still after {_PATIENCE:g} s"
@@ -168,6 +167,20 @@ class OutboundScene:
 
     def close(self) -> None:
         self._remote.close()
+        self._subject.program.close()
+
+    def _late_ones(self, waiting: Waiting) -> set[Key]:
+        """What should have left the queue.
+
+        What was not acknowledged has time: whoever had put it was killed before the deliverer was
+        told, and it is found when the queue is read through, which is every few minutes.
+        """
+        late = {key for key in waiting.pending if self._remote.takes(key[1])} | waiting.failed
+        return {key for key in late if self._is_acknowledged(key[0])}
+
+    def _is_acknowledged(self, number: int) -> bool:
+        sent = self._ledger.get(number) if self._ledger is not None else None
+        return sent is not None and sent.answer is Answer.ACKNOWLEDGED
 
     def _waiting(self) -> Waiting:
         """What is in the queue now."""

@@ -32,7 +32,7 @@ from pfsmtp.config.units import PathTemplate
 
 DOMAIN = "crashtest.invalid"
 
-_RETRIES = ("1 s", "1 s", "2 s", "4 s", "8 s", "15 s")
+_RETRIES = ("1 s", "1 s", "1 s", "1 s", "2 s", "2 s", "4 s", "8 s")
 
 
 def users(count: int) -> Mapping[str, str]:

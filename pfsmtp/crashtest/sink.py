@@ -43,11 +43,11 @@ class Treatment(Enum):
 
 
 _SHARES = {
-    Treatment.TAKE: 0.84,
+    Treatment.TAKE: 0.847,
     Treatment.DEFER: 0.08,
     Treatment.REFUSE: 0.04,
     Treatment.LEAVE: 0.03,
-    Treatment.NEVER: 0.01,
+    Treatment.NEVER: 0.003,
 }
 
 
