@@ -11,14 +11,20 @@ import threading
 from heapq import heappop, heappush
 from typing import NamedTuple
 
+from pfsmtp.mailqueue.entry import Wish
+
 
 class Unit(NamedTuple):
-    """One message to one domain, waiting; units sort by when they are due."""
+    """One message to one domain, waiting; units sort by when they are due, then by place."""
 
     due: float
     place: int
     id: int
     domain: str
+    wish: Wish | None = None
+
+    def __lt__(self, other: Unit) -> bool:  # type: ignore[override]
+        return self[:2] < other[:2]
 
 
 class Agenda:
@@ -53,7 +59,13 @@ class Agenda:
             if not self._is_known(unit.place, unit.id):
                 return False
             self._out.discard(unit.place)
-            return self._push(unit._replace(due=until))
+            return self._push(unit._replace(due=until, wish=None))
+
+    def wish(self, place: int, id: int, wish: Wish) -> None:
+        """The operator has wished for something; one that is handed out is being seen to."""
+        with self._lock:
+            if self._is_known(place, id) and place not in self._out:
+                self._push(self._known[place]._replace(wish=wish))
 
     def forget(self, place: int, id: int) -> None:
         """The unit does not wait any more."""

@@ -42,6 +42,11 @@ class Unit(Protocol):
     @property
     def due(self) -> float: ...
 
+    @property
+    def wish(self) -> Wish | None:
+        """What the operator has done with it since it was last handed out."""
+        ...
+
 
 class Lease(Protocol):
     """The right to work on one unit; of one thread. Ends with `release`, or when it is finished.

@@ -28,6 +28,7 @@ from dataclasses import dataclass
 from zlib import crc32
 
 from pfsmtp import durable
+from pfsmtp.mailqueue.entry import Wish
 
 RECORD = 256
 """Octets of a record: a divisor of a page, so that a FIFO of whole pages is filled by whole
@@ -35,6 +36,8 @@ records; and less than PIPE_BUF, so that each is written at once or not at all."
 
 _FRONT = struct.Struct("<QQB")
 _LONGEST_DOMAIN = RECORD - _FRONT.size
+_WISHES = dict(enumerate(Wish, _LONGEST_DOMAIN + 1))  # in place of the length of a domain
+_MARKS = {wish: mark for mark, wish in _WISHES.items()}
 _ROOM = 1 << 20  # asked for; a system may give less
 
 
@@ -45,6 +48,7 @@ class Hint:
     place: int
     id: int
     domain: str | None  # that of a unit that is new and due; None: look at all in the slot
+    wish: Wish | None = None  # of the operator, about this unit
 
 
 def owner_of(domain: str, deliverers: int) -> int:
@@ -52,12 +56,13 @@ def owner_of(domain: str, deliverers: int) -> int:
     return crc32(domain.encode()) % deliverers if deliverers > 1 else 0
 
 
-def encode(place: int, id: int, domain: str | None = None) -> bytes:
-    """Return the record of a hint."""
+def encode(place: int, id: int, domain: str | None = None, *, wish: Wish | None = None) -> bytes:
+    """Return the record of a hint; with a wish, it has no domain."""
     octets = domain.encode() if domain else b""
     if len(octets) > _LONGEST_DOMAIN:
         octets = b""
-    return (_FRONT.pack(place, id, len(octets)) + octets).ljust(RECORD, b"\0")
+    mark = len(octets) if wish is None else _MARKS[wish]
+    return (_FRONT.pack(place, id, mark) + octets).ljust(RECORD, b"\0")
 
 
 class Announcer:
@@ -123,9 +128,11 @@ class Inbox:
         if len(octets) > self._room - RECORD:
             self.overflowed = True
         for at in range(0, len(octets) - RECORD + 1, RECORD):
-            place, id, length = _FRONT.unpack_from(octets, at)
+            place, id, mark = _FRONT.unpack_from(octets, at)
+            length = mark if mark <= _LONGEST_DOMAIN else 0
             domain = octets[at + _FRONT.size : at + _FRONT.size + length]
-            yield Hint(place, id, domain.decode("utf-8", "replace") if length else None)
+            text = domain.decode("utf-8", "replace") if length else None
+            yield Hint(place, id, text, _WISHES.get(mark))
 
     def close(self) -> None:
         if self.fd >= 0:

@@ -213,6 +213,8 @@ class UnitShard:
                     found = self._files.segments.head_at(place)
                 if found is not None:
                     self._consider(place, *found)
+                if hint.wish is not None:
+                    self._agenda.wish(hint.place, hint.id, hint.wish)
         except Damage as damage:
             self._unclear(place, damage)
         except OSError as error:

@@ -12,7 +12,7 @@ from pfsmtp.mailqueue.entry import Selection, Wish
 from pfsmtp.mailqueue.files import Files
 from pfsmtp.mailqueue.grip import Busy, Gone, Grip
 from pfsmtp.mailqueue.handover import encode
-from pfsmtp.mailqueue.segment import offset_of, place_in, segment_of, slot_of, unit_of, write
+from pfsmtp.mailqueue.segment import offset_of, segment_of, unit_of, write
 from pfsmtp.mailqueue.slot import Damage
 
 
@@ -29,8 +29,7 @@ def carry_out(files: Files, wish: Wish, selection: Selection) -> int:
         except (Gone, Damage):
             continue
         done += 1
-        whole = place_in(segment_of(place), slot_of(place))
-        files.announcer.tell_all(encode(whole, id))
+        files.announcer.tell_all(encode(place, id, wish=wish))
     return done
 
 

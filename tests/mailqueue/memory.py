@@ -41,6 +41,7 @@ class Unit:
     due: float  # in memory: when the shard hands it out
     out: bool = False
     holder: Lease | None = None
+    wish: Wish | None = None
     wishes: list[Wish] = field(default_factory=list)
 
     @property
@@ -187,6 +188,7 @@ class Lease:
         self._unit.holder = None
         self._unit.out = False
         self._unit.due = self._unit.state.next_attempt
+        self._unit.wish = None
         self._queue.tidy()
 
     def _check_open(self) -> None:
@@ -227,6 +229,7 @@ class Shard:
         assert isinstance(unit, Unit)
         unit.out = False
         unit.due = until
+        unit.wish = None
 
     def claim(self, unit: backend.Unit) -> Lease | None:
         assert isinstance(unit, Unit)
@@ -287,6 +290,7 @@ class MemoryQueue:
                 unit.carry_out(wish, self.clock())
                 if not unit.out:
                     unit.due = unit.state.next_attempt
+                    unit.wish = wish
         self.tidy()
         self.news.set()
         return len(units)
