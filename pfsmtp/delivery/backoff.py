@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
+from math import inf
 from threading import Lock
 from typing import Generic, TypeVar
 
@@ -22,6 +23,8 @@ _JITTER = 0.1
 _DOUBLED_MOST = 100
 # Seconds until those ask again who are held while one probes.
 _ASK_AGAIN = 5.0
+# A failure is believed in for so long, whoever asks for another attempt.
+_FRESH = 1.0
 # A probe that was never heard of again is believed in no longer than this.
 _PROBE = 3600.0
 
@@ -40,6 +43,7 @@ class _Failing:
     until: float
     reason: str
     probe_ends: float = 0.0
+    failed: float = -inf  # when it did last
 
 
 class BackOff(Generic[Key]):
@@ -60,6 +64,7 @@ class BackOff(Generic[Key]):
         self._random = random
         self._failing: dict[Key, _Failing] = {}
         self._lock = Lock()
+        self._asked = -inf  # when somebody last wanted an attempt for all
 
     def look(self, key: Key) -> Held | None:
         """Whether an attempt would be held; changes nothing."""
@@ -88,6 +93,7 @@ class BackOff(Generic[Key]):
                 failing = self._failing[key] = _Failing(0, now, reason)
             failing.reason = reason
             failing.probe_ends = 0.0
+            failing.failed = now
             # Those that were under way when the first of them failed count as one.
             if now >= failing.until:
                 seconds = min(self._first * 2.0**failing.failures, self._most)
@@ -114,6 +120,24 @@ class BackOff(Generic[Key]):
             failing.until = max(failing.until, held.until)
             failing.probe_ends = 0.0
 
+    def ask(self, key: Key, asked: float) -> None:
+        """Somebody who may know better wants an attempt, and said so at this time.
+
+        One is let through, unless it has failed since.
+        """
+        with self._lock:
+            if failing := self._failing.get(key):
+                _let_through(failing, asked)
+
+    def ask_all(self, asked: float) -> None:
+        """As `ask`, for all keys."""
+        if asked - self._asked < _FRESH:
+            return
+        with self._lock:
+            self._asked = asked
+            for failing in self._failing.values():
+                _let_through(failing, asked)
+
     def tidy(self) -> None:
         """Forget what nobody has asked for in a long time."""
         with self._lock:
@@ -128,3 +152,8 @@ class BackOff(Generic[Key]):
         if now < failing.probe_ends:
             return Held(now + _ASK_AGAIN, failing.reason)
         return None
+
+
+def _let_through(failing: _Failing, asked: float) -> None:
+    if asked - failing.failed >= _FRESH:
+        failing.until = min(failing.until, asked)

@@ -66,6 +66,10 @@ class Gate:
             return self._next_turn(traffic)
         return self._back_off.look(domain)
 
+    def ask(self, domain: str, asked: float) -> None:
+        """The operator wants an attempt, and said so at this time."""
+        self._back_off.ask(domain, asked)
+
     def enter(self, domain: str, patience: float) -> Held | None:
         """Ask for an attempt; None: go on, and `leave` at the end.
 

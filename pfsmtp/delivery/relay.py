@@ -105,6 +105,14 @@ class Relay:
         """Whether mail for this domain would be held just now, and until when; costs little."""
         return self._gate.look(self._key(domain))
 
+    def ask(self, domain: str, asked: float) -> None:
+        """The operator wants an attempt, and said so at this time, in seconds of the clock.
+
+        Whoever has failed before, and not since, is tried again, once.
+        """
+        self._gate.ask(self._key(domain), asked)
+        self._hosts.ask_all(asked)
+
     def deliver(self, unit: Unit) -> Report:
         """Try to hand one message on. Blocks, for minutes at worst; see `Budgets`."""
         key = self._key(unit.domain)

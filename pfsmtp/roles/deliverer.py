@@ -18,11 +18,12 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 
+from pfsmtp.delivery.backoff import Held
 from pfsmtp.delivery.form import Unit as Mail
 from pfsmtp.delivery.relay import Relay
 from pfsmtp.log import Log
 from pfsmtp.mailqueue.backend import Lease, Shard, Unit
-from pfsmtp.mailqueue.entry import Entry
+from pfsmtp.mailqueue.entry import Entry, Wish
 from pfsmtp.mailqueue.schedule import Schedule
 from pfsmtp.process.service import Context
 from pfsmtp.roles.notices import Notices
@@ -141,11 +142,19 @@ class Deliverer:
                 if unit is None:
                     self._shard.wait(_ROUND)
                     continue
-                held = self._relay.look(unit.domain)
+                held = self._look(unit)
                 if held is None:
                     return unit
                 self._shard.put_off(unit, self._on_the_wall(held.until))
         return None
+
+    def _look(self, unit: Unit) -> Held | None:
+        """Whether an attempt would be held just now."""
+        if unit.wish is Wish.BOUNCE:
+            return None  # there is to be none
+        if unit.wish is Wish.RETRY:
+            self._relay.ask(unit.domain, self._on_the_clock(unit.due))
+        return self._relay.look(unit.domain)
 
     def _tidy(self) -> None:
         now = self._clock()
@@ -264,6 +273,10 @@ class Deliverer:
     def _on_the_wall(self, until: float) -> float:
         """A time of the relay's clock, on the queue's."""
         return self._wall_clock() + max(until - self._clock(), 0.0)
+
+    def _on_the_clock(self, when: float) -> float:
+        """A time of the queue's, which is past, on the relay's clock."""
+        return self._clock() - max(self._wall_clock() - when, 0.0)
 
 
 def _given_up(outcome: Outcome) -> Outcome:

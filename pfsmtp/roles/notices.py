@@ -47,10 +47,17 @@ class Notices:
     def tell(self, lease: Lease, *, now: float) -> None:
         """Send what is owed. Raises DeliveryFailure, and it stays owed."""
         entry = lease.entry
-        owed = [number for number, each in enumerate(entry.addressees) if each.owed]
-        if owed:
-            reports = [_report(entry.addressees[number], entry) for number in owed]
-            self._put(lease, reports, about=owed, now=now)
+        owed = {
+            number: each.outcome
+            for number, each in enumerate(entry.addressees)
+            if each.owed and each.outcome is not None
+        }
+        wanted = sorted(self.owed(entry, owed))
+        if wanted:
+            reports = [_report(entry.addressees[number], entry) for number in wanted]
+            self._put(lease, reports, about=wanted, now=now)
+        if len(wanted) < len(owed):
+            self._forgo(lease, {n: outcome for n, outcome in owed.items() if n not in wanted})
 
     def tell_delay(self, lease: Lease, *, now: float) -> None:
         """Send the one notice that it takes longer, if it is time. Raises DeliveryFailure."""
@@ -69,6 +76,16 @@ class Notices:
         until = self.schedule.expires_at(entry.queued_at)
         reports = [_report(each, entry, action="delayed", retry_until=until) for each in late]
         self._put(lease, reports, about=(), now=now)
+
+    def _forgo(self, lease: Lease, outcomes: Mapping[int, Outcome]) -> None:
+        """The operator has given these up, and nobody is there, or wants, to be told."""
+        addressees = lease.entry.addressees
+        self.log.event(
+            "notice-forgone",
+            about=lease.entry.id,
+            recipients=[str(addressees[number].recipient.mailbox) for number in outcomes],
+        )
+        lease.record(outcomes)
 
     def _reader(self, entry: Entry) -> Mailbox | None:
         """Who is told: the sender; of a notice that cannot be delivered, the postmaster."""

@@ -126,3 +126,54 @@ def test_what_nobody_asks_for_is_forgotten(back_off: BackOff[str], clock: Clock)
     clock.now += 1000
     back_off.tidy()
     assert set(back_off._failing) == {"b"}
+
+
+def test_whoever_knows_better_is_let_through_once(back_off: BackOff[str], clock: Clock) -> None:
+    for key in "ab":
+        back_off.failed(key, "away")
+    clock.now += 5
+    back_off.ask("a", clock.now)
+    assert back_off.look("a") is None
+    assert back_off.look("b") == Held(1060.0, "away")
+    assert back_off.enter("a") is None
+    back_off.ask("a", clock.now)
+    assert back_off.enter("a") is not None
+    back_off.failed("a", "still away")
+    back_off.ask("a", clock.now)
+    assert until(back_off.look("a")) == clock.now + 120
+
+
+def test_a_failure_since_is_believed(back_off: BackOff[str], clock: Clock) -> None:
+    asked = clock.now
+    clock.now += 2
+    back_off.failed("a", "away")
+    clock.now += 10
+    back_off.ask("a", asked)
+    back_off.ask_all(asked)
+    assert until(back_off.look("a")) == 1062.0
+
+
+def test_many_who_know_better_ask_once_a_second(back_off: BackOff[str], clock: Clock) -> None:
+    attempts = 0
+    for _ in range(1000):
+        clock.now += 0.01
+        back_off.ask("a", clock.now)
+        if back_off.enter("a") is None:
+            attempts += 1
+            back_off.failed("a", "away")
+    assert 5 <= attempts <= 11
+
+
+def test_all_that_failed_can_be_asked_for_at_once(back_off: BackOff[str], clock: Clock) -> None:
+    for key in "abc":
+        back_off.failed(key, "away")
+    clock.now += 2
+    back_off.ask_all(clock.now)
+    assert [back_off.enter(key) for key in "abc"] == [None, None, None]
+    back_off.failed("a", "away")
+    clock.now += 0.5
+    back_off.ask_all(clock.now)
+    assert back_off.enter("a") is not None
+    clock.now += 0.6
+    back_off.ask_all(clock.now)
+    assert back_off.enter("a") is None

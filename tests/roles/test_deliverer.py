@@ -47,6 +47,10 @@ class FakeRelay:
     holds: dict[str, Held] = field(default_factory=dict)
     looks: dict[str, Held] = field(default_factory=dict)
     mails: list[Mail] = field(default_factory=list)
+    asked: list[tuple[str, float]] = field(default_factory=list)
+
+    def ask(self, domain: str, asked: float) -> None:
+        self.asked.append((domain, asked))
 
     def look(self, domain: str) -> Held | None:
         return self.looks.get(domain)
@@ -297,6 +301,62 @@ def test_message_bounced_by_the_operator_is_told_to_its_sender(room: Room) -> No
     ((_, notice),) = room.notices()
     assert "Action: failed" in notice.as_string()
     assert room.views() == []
+
+
+def test_retry_asks_the_relay_to_try_whom_it_leaves_alone(room: Room) -> None:
+    room.relay.says["a@example.org"] = later
+    room.put("a@example.org")
+    room.work()
+    room.now += 10
+    room.queue.carry_out(Wish.RETRY, Selection())
+    room.now += 5
+    unit = room.deliverer._next_unit()
+    assert unit is not None
+    assert room.relay.asked == [("example.org", room.now - 5)]
+    room.shard.put_off(unit, room.now)
+    assert room.deliverer._next_unit() is not None
+    assert len(room.relay.asked) == 1
+
+
+def test_o6_relay_may_still_say_that_it_has_failed_since(room: Room) -> None:
+    room.put("a@example.org")
+    room.queue.carry_out(Wish.RETRY, Selection())
+    room.put("a@example.net")
+    room.relay.looks["example.org"] = Held(room.now + 60, "back-off")
+    unit = room.deliverer._next_unit()
+    assert unit is not None
+    assert unit.domain == "example.net"
+
+
+def test_bounce_waits_for_no_host(room: Room) -> None:
+    room.relay.says["a@example.org"] = later
+    room.put("a@example.org")
+    room.work()
+    room.relay.looks["example.org"] = Held(room.now + HOUR, "back-off")
+    room.queue.carry_out(Wish.BOUNCE, Selection())
+    unit = room.deliverer._next_unit()
+    assert unit is not None
+    room.deliverer._attempt(unit)
+    assert [view.entry.domain for view in room.views()] == ["example.com"]
+
+
+@pytest.mark.parametrize(
+    ("sender", "notify"),
+    [(None, frozenset()), ("me@example.com", frozenset(("NEVER",)))],
+    ids=["notice", "NOTIFY=NEVER"],
+)
+def test_o5_bounce_that_nobody_is_to_be_told_of_is_logged_and_gone(
+    room: Room, sender: str | None, notify: frozenset[Notify]
+) -> None:
+    room.relay.says["a@example.org"] = later
+    room.put("a@example.org", sender=sender, notify=notify)
+    room.work()
+    room.queue.carry_out(Wish.BOUNCE, Selection())
+    room.work()
+    assert room.views() == []
+    assert len(room.relay.mails) == 1
+    assert "event=notice-forgone" in room.log_path.read_text()
+    assert "bug" not in room.log_path.read_text()
 
 
 def test_bug_in_an_attempt_costs_neither_the_thread_nor_the_message(room: Room) -> None:
