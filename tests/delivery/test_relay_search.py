@@ -184,10 +184,10 @@ def test_refusal_is_followed_by_the_next_at_once_while_a_black_hole_is_waited_fo
 
 
 def test_address_of_two_hosts_is_tried_once() -> None:
-    with Host({"BANNER": b"421 busy\r\n"}) as host:
+    with Host({"MAIL": b"451 later\r\n"}) as host:
         test = Relaying(["127.0.0.1", "127.0.0.1"], host.port)
         assert test.deliver_one().kind is Kind.DEFERRED
-    assert host.connections == 1
+    assert host.verbs.count("MAIL") == 1
 
 
 def test_address_that_was_not_tried_after_all_may_be_probed_by_the_next() -> None:
