@@ -66,7 +66,6 @@ def outbound(
     """An outbound server in it; what fails is tried again in an hour, unless `changes` say so."""
     own = {
         "relay": {"port": internet.port, "nameserver": [names.address]},
-        "schedule": {"retries": ["1 h"], "jitter": 0},
-        "schedule.timeouts": IMPATIENT,
+        "schedule": {"retries": ["1 h"], "jitter": 0, "timeouts": IMPATIENT},
     }
     return Program.outbound(directory, **merge(own, changes))

@@ -64,6 +64,19 @@ def sendmail(server: Program, *arguments: str, octets: bytes) -> subprocess.Comp
     )
 
 
+def queue(server: Program, *arguments: str) -> str:
+    """Run `pfsmtp queue` for the server's queue, and return what it says."""
+    done = subprocess.run(
+        [sys.executable, "-m", "pfsmtp", "-c", str(server.config), "queue", *arguments],
+        capture_output=True,
+        text=True,
+        env={"PYTHONPATH": str(ROOT), "COLUMNS": "200"},
+        timeout=PATIENCE,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
 def outcomes(server: Program, recipient: str) -> list[Event]:
     """What became of a recipient in each attempt so far."""
     return [

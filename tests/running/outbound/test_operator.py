@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -14,8 +12,8 @@ import pytest
 
 from tests.delivery.hosts import Host
 from tests.running.outbound.internet import Internet, outbound
-from tests.running.outbound.post import Gate, outcome, sendmail, submit, views, waiting
-from tests.running.program import PATIENCE, ROOT, Program, eventually
+from tests.running.outbound.post import Gate, outcome, queue, sendmail, submit, views, waiting
+from tests.running.program import PATIENCE, Program, eventually
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,15 +27,7 @@ class Site:
     home: Host
 
     def queue(self, *arguments: str) -> str:
-        done = subprocess.run(
-            [sys.executable, "-m", "pfsmtp", "-c", str(self.server.config), "queue", *arguments],
-            capture_output=True,
-            text=True,
-            env={"PYTHONPATH": str(ROOT), "COLUMNS": "200"},
-            timeout=PATIENCE,
-        )
-        assert done.returncode == 0, done.stderr
-        return done.stdout
+        return queue(self.server, *arguments)
 
 
 @pytest.fixture
@@ -55,13 +45,13 @@ def site(tmp_path: Path) -> Iterator[Site]:
         stack.enter_context(gated)
         stack.enter_context(home)
         names = stack.enter_context(internet.name_server(tmp_path))
-        timeouts = {"final_dot": f"{PATIENCE:.0f} s"}
+        schedule = {"timeouts": {"final_dot": f"{PATIENCE:.0f} s"}}
         server = outbound(
             tmp_path / "out",
             internet,
             names,
             relay={"back_off": "100 ms"},
-            **{"schedule.timeouts": timeouts},
+            schedule=schedule,
         )
         stack.enter_context(server)
         stack.callback(gate.open.set)

@@ -41,8 +41,8 @@ def site(tmp_path: Path) -> Iterator[Site]:
         polite = stack.enter_context(Host(address=addresses[0], port=internet.port))
         slow = stack.enter_context(Host({".": gate}, address=addresses[1], port=internet.port))
         names = stack.enter_context(internet.name_server(tmp_path))
-        timeouts = {"final_dot": f"{PATIENCE:.0f} s"}
-        server = outbound(tmp_path / "out", internet, names, **{"schedule.timeouts": timeouts})
+        schedule = {"timeouts": {"final_dot": f"{PATIENCE:.0f} s"}}
+        server = outbound(tmp_path / "out", internet, names, schedule=schedule)
         stack.enter_context(server)
         stack.callback(gate.open.set)
         yield Site(server, polite, slow, gate)

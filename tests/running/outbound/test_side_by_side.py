@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.nameserver import NameServer
-from tests.running.outbound.post import outcome, sendmail, views, waiting
+from tests.running.outbound.post import outcome, queue, sendmail, views, waiting
 from tests.running.program import ROOT, Program, eventually, free_port
 
 ALICE = "alice@example.org"
@@ -87,11 +87,8 @@ def test_mail_for_a_server_that_is_down_waits_says_why_and_arrives_once_it_is_ba
 ) -> None:
     inbound.stop()
     assert sendmail(outbound, ALICE, octets=b"hello\n").returncode == 0
-    (view,) = waiting(outbound, 1)
-    (alice,) = view.entry.addressees
-    assert alice.outcome is not None
-    assert "mx.example.org could not be reached" in alice.outcome.reason
-    assert view.next_attempt - view.entry.queued_at < 10
+    waiting(outbound, 1)
+    assert "mx.example.org could not be reached (connection refused)" in queue(outbound, "list")
     inbound.start()
     eventually(lambda: bool(arrived(inbound)), what="a message")
     eventually(lambda: views(outbound) == [])

@@ -168,3 +168,13 @@ def test_lines_that_nobody_relays_say_the_same(length: int, road: Road) -> None:
     assert max(map(len, arrived.split(b"\n"))) <= LONGEST
     decoded = message_from_bytes(arrived).get_payload(decode=True)
     assert decoded == text.replace(b"\r\n", b"\n")
+
+
+def test_message_that_goes_in_circles_is_refused(road: Road) -> None:
+    hop = b"Received: from a.example by b.example; Tue, 24 Nov 2026 03:50:00 +0000\r\n"
+    with smtplib.SMTP("127.0.0.1", road.outbound.port, timeout=PATIENCE) as client:
+        client.ehlo("client.example.org")
+        client.mail("sender@home.test")
+        client.rcpt("user0@here.test")
+        code, said = client.data(51 * hop + b"Subject: round\r\n\r\nHello\r\n")
+    assert (code, said[:5]) == (554, b"5.4.6")
