@@ -223,7 +223,9 @@ class Connection:
             cause = failure.__cause__ if isinstance(failure, NotSent) else failure
             raise TLSFailed(explain(cause)) from failure
         encryption = describe(state)
-        verdict = judge(state, name)
+        # Whom the context verifies has been found good, or the handshake had failed.
+        verified = context.verify_mode is ssl.CERT_REQUIRED
+        verdict = "valid" if verified else judge(state, name)
         remote.tls = f"{encryption.version} {encryption.cipher}, certificate {verdict}"
 
 

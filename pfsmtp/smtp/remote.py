@@ -128,7 +128,6 @@ class Capabilities:
     smtputf8: bool = False  # RFC 6531
     dsn: bool = False  # RFC 3461
     starttls: bool = False  # RFC 3207
-    chunking: bool = False  # RFC 3030
     takes_size: bool = False  # RFC 1870: MAIL may have SIZE=
     size: int | None = None  # the most octets of a message, where it is said
     authentication: frozenset[str] = field(default_factory=frozenset)  # RFC 4954, upper case
@@ -151,7 +150,6 @@ def read_capabilities(lines: Sequence[bytes]) -> Capabilities:
         smtputf8="SMTPUTF8" in offered,
         dsn="DSN" in offered,
         starttls="STARTTLS" in offered,
-        chunking="CHUNKING" in offered,
         takes_size="SIZE" in offered,
         # RFC 1870 §3: 0 means that there is no fixed limit.
         size=_positive(next(iter(offered.get("SIZE", ())), "")),

@@ -217,8 +217,9 @@ def test_smart_host_is_told_who_we_are_under_tls(
 ) -> None:
     replies: dict[str, Behaviour] = {"AUTH": b"235 2.7.0 welcome\r\n"}
     with Host(replies, ("PIPELINING", "AUTH PLAIN"), tls, implicit) as host:
-        test = to_smart_host(host, issuer, tmp_path)
-        assert test.deliver_one().kind is Kind.DELIVERED
+        outcome = to_smart_host(host, issuer, tmp_path).deliver_one()
+    assert outcome.kind is Kind.DELIVERED
+    assert outcome.tls == "TLSv1.3 TLS_AES_256_GCM_SHA384, certificate valid"
     assert host.commands[0][-4] == b"AUTH PLAIN AHVzAHNlY3JldA=="
     assert host.stored[0].octets == MESSAGE
 

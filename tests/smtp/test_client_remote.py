@@ -148,14 +148,13 @@ def capabilities(text: str) -> Capabilities:
 
 def test_ehlo_keywords_in_any_case() -> None:
     assert capabilities(
-        "Pipelining\n8BITMIME\nSMTPUTF8\nDSN\nSTARTTLS\nchunking\nSIZE 1000\nAUTH plain LOGIN"
+        "Pipelining\n8BITMIME\nSMTPUTF8\nDSN\nSTARTTLS\nSIZE 1000\nAUTH plain LOGIN"
     ) == Capabilities(
         pipelining=True,
         eight_bit=True,
         smtputf8=True,
         dsn=True,
         starttls=True,
-        chunking=True,
         takes_size=True,
         size=1000,
         authentication=frozenset({"PLAIN", "LOGIN"}),
