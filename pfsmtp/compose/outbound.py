@@ -10,6 +10,7 @@ import os
 import random
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from pfsmtp.compose.confinement import confine_deliverer
@@ -19,6 +20,7 @@ from pfsmtp.delivery.connection import Budgets
 from pfsmtp.delivery.relay import Relay
 from pfsmtp.delivery.way import CredentialsError, Way, read_credentials
 from pfsmtp.log import Log
+from pfsmtp.mailqueue import resting
 from pfsmtp.mailqueue.guard import Guard, QueueInUse
 from pfsmtp.mailqueue.schedule import Schedule
 from pfsmtp.mailqueue.spool import Spool
@@ -100,6 +102,7 @@ class OutboundPlan:
             schedule=schedule,
             notices=Notices(config.hostname, self._postmaster, schedule, log, os.urandom),
             most=config.workers.connections,
+            publish=partial(resting.publish, config.queue.directory, context.index),
             log=log,
             clock=time.monotonic,
             wall_clock=time.time,

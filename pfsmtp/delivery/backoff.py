@@ -138,6 +138,16 @@ class BackOff(Generic[Key]):
             for failing in self._failing.values():
                 _let_through(failing, asked)
 
+    def held(self) -> list[tuple[Key, Held]]:
+        """All that may not be tried now."""
+        now = self._clock()
+        with self._lock:
+            return [
+                (key, Held(failing.until, failing.reason))
+                for key, failing in self._failing.items()
+                if failing.until > now
+            ]
+
     def tidy(self) -> None:
         """Forget what nobody has asked for in a long time."""
         with self._lock:

@@ -66,6 +66,10 @@ class Gate:
             return self._next_turn(traffic)
         return self._back_off.look(domain)
 
+    def held(self) -> list[tuple[str, Held]]:
+        """The destinations that are left alone for now, but for those that are only busy."""
+        return self._back_off.held()
+
     def ask(self, domain: str, asked: float) -> None:
         """The operator wants an attempt, and said so at this time."""
         self._back_off.ask(domain, asked)

@@ -105,6 +105,10 @@ class Relay:
         """Whether mail for this domain would be held just now, and until when; costs little."""
         return self._gate.look(self._key(domain))
 
+    def held(self) -> list[tuple[str, Held]]:
+        """The destinations that are left alone for now; a smart host is the one destination."""
+        return self._gate.held()
+
     def ask(self, domain: str, asked: float) -> None:
         """The operator wants an attempt, and said so at this time, in seconds of the clock.
 

@@ -6,6 +6,7 @@ bodies/      bodies too large for a slot, by the id of their message
 handover/    a FIFO for each deliverer (`handover`)
 damaged/     what could not be read any more (`upkeep`)
 tmp/         files that do not count yet
+resting.N    what deliverer N leaves alone for now (`resting`)
 """
 
 from __future__ import annotations

@@ -24,6 +24,7 @@ from pfsmtp.delivery.relay import Relay
 from pfsmtp.log import Log
 from pfsmtp.mailqueue.backend import Lease, Shard, Unit
 from pfsmtp.mailqueue.entry import Entry, Wish
+from pfsmtp.mailqueue.resting import Resting
 from pfsmtp.mailqueue.schedule import Schedule
 from pfsmtp.process.service import Context
 from pfsmtp.roles.notices import Notices
@@ -54,16 +55,22 @@ class Deliverer:
         schedule: Schedule,
         notices: Notices,
         most: int,
+        publish: Callable[[list[Resting]], None],
         log: Log,
         clock: Callable[[], float],
         wall_clock: Callable[[], float],
     ) -> None:
-        """`clock` is the relay's, monotonic; `wall_clock` is the queue's, in Unix seconds."""
+        """`clock` is the relay's, monotonic; `wall_clock` is the queue's, in Unix seconds.
+
+        `publish` tells the operator which destinations are left alone.
+        """
         self._shard = shard
         self._relay = relay
         self._schedule = schedule
         self._notices = notices
         self._most = most
+        self._publish = publish
+        self._published: list[tuple[str, Held]] | None = None
         self._log = log.bind(deliverer=context.index + 1)
         self._clock = clock
         self._wall_clock = wall_clock
@@ -161,6 +168,12 @@ class Deliverer:
         if now - self._tidied >= _ROUND:
             self._tidied = now
             self._relay.tidy()
+            held = self._relay.held()
+            if held != self._published:
+                self._published = held
+                self._publish(
+                    [Resting(key, self._on_the_wall(each.until), each.reason) for key, each in held]
+                )
 
     def _make_way(self) -> None:
         """See that another thread waits, unless there are as many as may be."""

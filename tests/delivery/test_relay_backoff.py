@@ -177,3 +177,12 @@ def test_all_that_failed_can_be_asked_for_at_once(back_off: BackOff[str], clock:
     clock.now += 0.6
     back_off.ask_all(clock.now)
     assert back_off.enter("a") is None
+
+
+def test_those_held_now_can_be_told(back_off: BackOff[str], clock: Clock) -> None:
+    back_off.failed("a", "away")
+    clock.now += 30
+    back_off.failed("b", "gone")
+    assert back_off.held() == [("a", Held(1060.0, "away")), ("b", Held(1090.0, "gone"))]
+    clock.now += 30
+    assert back_off.held() == [("b", Held(1090.0, "gone"))]

@@ -17,6 +17,7 @@ from pfsmtp.delivery.form import Unit as Mail
 from pfsmtp.delivery.relay import Report
 from pfsmtp.log import Log
 from pfsmtp.mailqueue.entry import Selection, View, Wish
+from pfsmtp.mailqueue.resting import Resting
 from pfsmtp.mailqueue.schedule import Schedule
 from pfsmtp.process.service import Context
 from pfsmtp.roles.deliverer import Deliverer
@@ -52,6 +53,9 @@ class FakeRelay:
     def ask(self, domain: str, asked: float) -> None:
         self.asked.append((domain, asked))
 
+    def held(self) -> list[tuple[str, Held]]:
+        return list(self.looks.items())
+
     def look(self, domain: str) -> Held | None:
         return self.looks.get(domain)
 
@@ -76,6 +80,7 @@ class Room:
         self.now = 1_000_000.0
         self.queue = MemoryQueue(deliverers=1, clock=lambda: self.now)
         self.relay = FakeRelay()
+        self.published: list[list[Resting]] = []
         self.log_path = log_path
         log = Log(log_path)
         schedule = Schedule(Settings(), random=lambda: 0.5)
@@ -87,6 +92,7 @@ class Room:
             schedule=schedule,
             notices=Notices("out.example.com", postmaster, schedule, log, bytes),
             most=10,
+            publish=self.published.append,
             log=log,
             clock=lambda: self.now,
             wall_clock=lambda: self.now,
@@ -326,6 +332,19 @@ def test_o6_relay_may_still_say_that_it_has_failed_since(room: Room) -> None:
     unit = room.deliverer._next_unit()
     assert unit is not None
     assert unit.domain == "example.net"
+
+
+def test_destinations_that_are_left_alone_are_told_when_they_change(room: Room) -> None:
+    room.deliverer._tidy()
+    room.relay.looks["example.org"] = Held(room.now + 60, "connection refused")
+    for _ in range(3):
+        room.now += 1
+        room.deliverer._tidy()
+    room.relay.looks.clear()
+    room.now += 1
+    room.deliverer._tidy()
+    told = Resting("example.org", room.now + 56, "connection refused")
+    assert room.published == [[], [told], []]
 
 
 def test_bounce_waits_for_no_host(room: Room) -> None:
