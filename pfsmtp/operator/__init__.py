@@ -16,7 +16,8 @@ listing    the table of messages
 details    all of one message
 summary    the table of destinations
 record     the same as objects, for programs
-reason     why a message waits
+prospect   when a message is tried next and given up, as far as can be seen
+reason     why a message waits, as far as its own attempts tell
 output     where answers go
 text       what is safe for a terminal, and fits
 trouble    errors that say what to do

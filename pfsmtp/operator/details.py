@@ -7,17 +7,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 
-from pfsmtp.mailqueue.entry import Addressee, Condition, Entry, View
-from pfsmtp.mailqueue.schedule import Schedule
-from pfsmtp.operator.listing import expires_at, sender_of
-from pfsmtp.operator.reason import state_of, told, why
+from pfsmtp.mailqueue.entry import Addressee, Entry, View
+from pfsmtp.operator.listing import sender_of
+from pfsmtp.operator.prospect import Prospects
+from pfsmtp.operator.reason import state_of, told
 from pfsmtp.operator.text import future, past, plural, size, visible, visible_line
 from pfsmtp.smtp.outcome import Outcome
 
 _HEADER_END = b"\r\n\r\n"
 
 
-def description(views: Sequence[View], schedule: Schedule, *, now: float) -> Iterator[str]:
+def description(views: Sequence[View], prospects: Prospects, *, now: float) -> Iterator[str]:
     """The lines about one message, of which there is a view for each destination."""
     entry = views[0].entry
     yield _field("message", f"{entry.id}, {size(entry.size)}{_nature(entry)}")
@@ -27,7 +27,7 @@ def description(views: Sequence[View], schedule: Schedule, *, now: float) -> Ite
         yield _field("parameters", parameters)
     for view in views:
         yield ""
-        yield from _destination(view, schedule, now=now)
+        yield from _destination(view, prospects, now=now)
 
 
 def header_of(pieces: Iterable[bytes]) -> bytes:
@@ -52,14 +52,14 @@ def text_lines(pieces: Iterable[bytes]) -> Iterator[str]:
         yield visible_line(rest)
 
 
-def _destination(view: View, schedule: Schedule, *, now: float) -> Iterator[str]:
-    entry = view.entry
+def _destination(view: View, prospects: Prospects, *, now: float) -> Iterator[str]:
+    entry, prospect = view.entry, prospects.of(view)
     yield _field("destination", f"{entry.domain}, {view.condition.value}")
-    yield _field("why", why(view))
+    yield _field("why", prospect.why)
     yield _field("attempts", _attempts(entry, now))
-    if view.condition is Condition.WAITING:
-        yield _field("next", future(view.next_attempt, now))
-    yield _field("given up", future(expires_at(entry, schedule), now))
+    if prospect.next_attempt is not None:
+        yield _field("next", future(prospect.next_attempt, now))
+    yield _field("given up", future(prospect.expires, now))
     if entry.delay_reported:
         yield _field("delay", "the sender was told that it takes longer")
     for each in entry.addressees:

@@ -9,9 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from pfsmtp.mailqueue.entry import Condition, Damaged, Entry, View
-from pfsmtp.mailqueue.schedule import Schedule
-from pfsmtp.operator.reason import why
+from pfsmtp.mailqueue.entry import Damaged, Entry, View
+from pfsmtp.operator.prospect import Prospect, Prospects
 from pfsmtp.operator.record import path_text
 from pfsmtp.operator.text import fit, past, plural, size, span, until, visible, width
 
@@ -27,11 +26,15 @@ _HEADING = _COLUMNS.format(
     until="UNTIL",
     to="DESTINATION",
 )
+NOT_RUNNING = "; the server is not running"
+
 _MOST_SHOWN = 5
 """Recipients that are named at most."""
 
 
-def table(views: Iterable[View], schedule: Schedule, *, now: float, columns: int) -> Iterator[str]:
+def table(
+    views: Iterable[View], prospects: Prospects, *, now: float, columns: int
+) -> Iterator[str]:
     """The lines of the table, with a last one that counts."""
     count = octets = 0
     for view in views:
@@ -39,8 +42,11 @@ def table(views: Iterable[View], schedule: Schedule, *, now: float, columns: int
             yield _HEADING
         count += 1
         octets += view.entry.size
-        yield from _rows(view, expires_at(view.entry, schedule), now=now, columns=columns)
-    yield f"{plural(count)}, {size(octets)}" if count else "no messages"
+        yield from _rows(view, prospects.of(view), now=now, columns=columns)
+    if not count:
+        yield "no messages"
+        return
+    yield f"{plural(count)}, {size(octets)}{'' if prospects.server_runs else NOT_RUNNING}"
 
 
 def damaged_lines(damaged: Iterable[Damaged], directory: Path, *, now: float) -> Iterator[str]:
@@ -50,34 +56,28 @@ def damaged_lines(damaged: Iterable[Damaged], directory: Path, *, now: float) ->
         yield f"damaged, set aside {past(each.since, now)}: {path}, {size(each.size)}"
 
 
-def expires_at(entry: Entry, schedule: Schedule) -> float:
-    """When a message is given up; in Unix seconds."""
-    return schedule.expires_at(entry.queued_at, null_path=entry.envelope.reverse_path is None)
-
-
 def sender_of(entry: Entry) -> str:
     """The reverse-path for people, not yet fit for a terminal."""
     sender = entry.envelope.reverse_path
     return "<>" if sender is None else str(sender)
 
 
-def _rows(view: View, expires: float, *, now: float, columns: int) -> Iterator[str]:
+def _rows(view: View, prospect: Prospect, *, now: float, columns: int) -> Iterator[str]:
     entry = view.entry
-    waiting = view.condition is Condition.WAITING
     row = _COLUMNS.format(
         id=entry.id,
         state=view.condition.value,
         age=span(now - entry.queued_at),
         size=size(entry.size),
         tries=entry.attempts,
-        next=until(view.next_attempt, now) if waiting else "-",
-        until=until(expires, now),
+        next="-" if prospect.next_attempt is None else until(prospect.next_attempt, now),
+        until=until(prospect.expires, now),
         to=visible(entry.domain),
     )
     yield fit(row, columns)
     sender = f"{_INDENT}from {visible(sender_of(entry))}"
     yield fit(sender + _recipients(entry, columns - width(sender)), columns)
-    yield fit(f"{_INDENT}{visible(why(view))}", columns)
+    yield fit(f"{_INDENT}{visible(prospect.why)}", columns)
 
 
 def _recipients(entry: Entry, columns: int) -> str:

@@ -11,7 +11,8 @@ import time
 from pathlib import Path
 
 from pfsmtp.mailqueue.entry import Addressee, Condition, Damaged, View
-from pfsmtp.operator.reason import state_of, why
+from pfsmtp.operator.prospect import Prospect
+from pfsmtp.operator.reason import state_of
 
 Object = dict[str, object]
 
@@ -21,24 +22,23 @@ def line(record: Object) -> str:
     return json.dumps(record, separators=(",", ":"))
 
 
-def of_view(view: View, *, expires: float) -> Object:
+def of_view(view: View, prospect: Prospect) -> Object:
     """One message to one destination."""
     entry = view.entry
     envelope = entry.envelope
-    waiting = view.condition is Condition.WAITING
     return {
         "id": entry.id,
         "destination": entry.domain,
         "state": view.condition.value,
-        "why": why(view),
+        "why": prospect.why,
         "sender": str(envelope.reverse_path or ""),
         "recipients": [_recipient(each) for each in entry.addressees],
         "size": entry.size,
         "queued": stamp(entry.queued_at),
         "attempts": entry.attempts,
         "tried": stamp(entry.tried_at),
-        "next": stamp(view.next_attempt) if waiting else None,
-        "expires": stamp(expires),
+        "next": stamp(prospect.next_attempt),
+        "expires": stamp(prospect.expires),
         "delay_reported": entry.delay_reported,
         "body": envelope.body,
         "smtputf8": envelope.smtputf8,

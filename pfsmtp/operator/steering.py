@@ -14,12 +14,12 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 
 from pfsmtp.config import Outbound
-from pfsmtp.mailqueue import guard
 from pfsmtp.mailqueue.entry import Selection, Wish
 from pfsmtp.mailqueue.spool import Spool
 from pfsmtp.mailqueue.window import Window
 from pfsmtp.operator import arguments
 from pfsmtp.operator.output import Output
+from pfsmtp.operator.prospect import server_runs
 from pfsmtp.operator.text import plural
 from pfsmtp.operator.trouble import QueueError, no_such
 
@@ -76,18 +76,9 @@ class Steering:
             self._output.objects([{"command": wish.value, "count": count}])
             return
         later = ""
-        if count and wish in _COMPLETED_BY_SERVER and not self._server_runs():
+        if count and wish in _COMPLETED_BY_SERVER and not server_runs(self._directory):
             later = "; the server is not running, and will go on with it when it is"
         self._output.lines([f"{plural(count)} {_DONE[wish]}{later}"])
-
-    def _server_runs(self) -> bool:
-        """Whether it does; taken for granted where that cannot be seen."""
-        try:
-            return guard.holder(self._directory) is not None
-        except FileNotFoundError:
-            return False
-        except OSError:
-            return True
 
     def _why_not(self, spool: Spool | None, id: str, wish: Wish) -> str:
         if spool is None or not any(spool.views(Selection(id=id))):

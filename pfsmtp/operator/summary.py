@@ -9,7 +9,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from pfsmtp.mailqueue.entry import Condition, View
-from pfsmtp.operator.reason import why
+from pfsmtp.operator.listing import NOT_RUNNING
+from pfsmtp.operator.prospect import Prospect, Prospects
 from pfsmtp.operator.record import Object, stamp
 from pfsmtp.operator.text import fit, pad, plural, size, span, until, visible, width
 
@@ -32,7 +33,7 @@ class Destination:
     said_at: float = -1.0
     reason: str = ""  # of the unit that was tried last
 
-    def add(self, view: View) -> None:
+    def add(self, view: View, prospect: Prospect) -> None:
         """Count a unit in."""
         entry = view.entry
         self.count += 1
@@ -43,17 +44,16 @@ class Destination:
                 self.held += 1
             case Condition.ACTIVE:
                 self.active += 1
-            case _:
-                known = self.next_attempt
-                due = view.next_attempt
-                self.next_attempt = due if known is None else min(known, due)
+        due = prospect.next_attempt
+        if due is not None and (self.next_attempt is None or due < self.next_attempt):
+            self.next_attempt = due
         said_at = entry.tried_at or 0.0
         if said_at > self.said_at:
             self.said_at = said_at
-            self.reason = why(view)
+            self.reason = prospect.why
 
 
-def by_destination(views: Iterable[View]) -> list[Destination]:
+def by_destination(views: Iterable[View], prospects: Prospects) -> list[Destination]:
     """The destinations, those with the most messages first."""
     found: dict[str, Destination] = {}
     for view in views:
@@ -61,7 +61,7 @@ def by_destination(views: Iterable[View]) -> list[Destination]:
         destination = found.get(domain)
         if destination is None:
             destination = found[domain] = Destination(domain, view.entry.queued_at)
-        destination.add(view)
+        destination.add(view, prospects.of(view))
     return sorted(found.values(), key=lambda each: (-each.count, each.oldest, each.domain))
 
 
@@ -79,11 +79,14 @@ def of_destination(destination: Destination) -> Object:
     }
 
 
-def table(destinations: list[Destination], *, now: float, columns: int) -> Iterator[str]:
+def table(
+    destinations: list[Destination], prospects: Prospects, *, now: float, columns: int
+) -> Iterator[str]:
     """The lines of the table, the first of which counts all."""
-    yield _totals(destinations)
     if not destinations:
+        yield "no messages"
         return
+    yield _totals(destinations) + ("" if prospects.server_runs else NOT_RUNNING)
     names = [visible(each.domain) for each in destinations]
     widest = min(max(_NARROWEST, *map(width, names)), _WIDEST)
     yield fit(pad("DESTINATION", widest) + _HEADINGS + "LAST REASON", columns)
@@ -100,8 +103,6 @@ def table(destinations: list[Destination], *, now: float, columns: int) -> Itera
 
 def _totals(destinations: list[Destination]) -> str:
     count = sum(each.count for each in destinations)
-    if not count:
-        return "no messages"
     octets = sum(each.octets for each in destinations)
     held = sum(each.held for each in destinations)
     active = sum(each.active for each in destinations)

@@ -12,10 +12,10 @@ from contextlib import closing, suppress
 from pfsmtp.config import Outbound
 from pfsmtp.mailqueue.body import FileBody, SlotBody
 from pfsmtp.mailqueue.entry import Condition, Damaged, Selection, View
-from pfsmtp.mailqueue.schedule import Schedule
 from pfsmtp.mailqueue.window import Window
 from pfsmtp.operator import arguments, details, listing, record, summary
 from pfsmtp.operator.output import Output
+from pfsmtp.operator.prospect import Prospects
 from pfsmtp.operator.record import Object
 from pfsmtp.operator.trouble import QueueError, no_such
 
@@ -25,7 +25,7 @@ class Viewing:
 
     def __init__(self, config: Outbound, output: Output, *, now: float) -> None:
         self._damaged = config.queue.directory / "damaged"
-        self._schedule = Schedule(config.schedule, lambda: 0.5)
+        self._prospects = Prospects(config, now=now)
         self._output = output
         self._now = now
         self._window: Window | None = None
@@ -43,7 +43,7 @@ class Viewing:
             output.objects(record.of_damaged(each, directory=self._damaged) for each in damaged)
             return
         if not only_damaged:
-            output.lines(listing.table(views, self._schedule, now=now, columns=output.columns))
+            output.lines(listing.table(views, self._prospects, now=now, columns=output.columns))
         output.lines(listing.damaged_lines(damaged, self._damaged, now=now))
 
     def show(self, options: argparse.Namespace) -> None:
@@ -53,7 +53,7 @@ class Viewing:
         if not views:
             raise QueueError(no_such(options.id))
         if not (output.json or options.raw):
-            output.lines(details.description(views, self._schedule, now=self._now))
+            output.lines(details.description(views, self._prospects, now=self._now))
         with closing(self._message(views[0])) as message:
             pieces = message.pieces()
             if options.raw:
@@ -72,11 +72,13 @@ class Viewing:
         """Show the destinations."""
         output = self._output
         views = self._views(arguments.selection(options, self._now))
-        destinations = summary.by_destination(views)
+        destinations = summary.by_destination(views, self._prospects)
         if output.json:
             output.objects(map(summary.of_destination, destinations))
             return
-        output.lines(summary.table(destinations, now=self._now, columns=output.columns))
+        output.lines(
+            summary.table(destinations, self._prospects, now=self._now, columns=output.columns)
+        )
         if damaged := self._set_aside():
             output.lines([f"{len(damaged)} damaged and set aside in {self._damaged}"])
 
@@ -95,4 +97,4 @@ class Viewing:
         return message
 
     def _object(self, view: View) -> Object:
-        return record.of_view(view, expires=listing.expires_at(view.entry, self._schedule))
+        return record.of_view(view, self._prospects.of(view))

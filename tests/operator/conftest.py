@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from subprocess import CompletedProcess
@@ -17,6 +18,7 @@ from typing import Any
 import pytest
 
 from pfsmtp import cli
+from pfsmtp.mailqueue.guard import Guard
 from pfsmtp.mailqueue.lease import UnitLease
 from pfsmtp.mailqueue.shard import UnitShard
 from pfsmtp.mailqueue.spool import Spool
@@ -83,15 +85,17 @@ class Post:
         self._clock = Clock()
         self._open: list[Spool] = []
         self._shards: list[UnitShard] = []
-        write_toml(
-            self.config,
-            {
-                "role": "outbound",
-                "hostname": "out.example.org",
-                "listen": {"smtp": ["127.0.0.1:2526"]},
-                "queue": {"directory": "queue"},
-            },
-        )
+        self.configure()
+
+    def configure(self, **more: Any) -> None:
+        """Write the configuration, with further sections."""
+        sections = {
+            "role": "outbound",
+            "hostname": "out.example.org",
+            "listen": {"smtp": ["127.0.0.1:2526"]},
+            "queue": {"directory": "queue"},
+        }
+        write_toml(self.config, sections | more)
 
     def __call__(self, *arguments: str) -> Answer:
         """Run `queue …`."""
@@ -186,6 +190,30 @@ class Post:
 def environment() -> dict[str, str]:
     """What the command is run with: nothing that makes Python write at once."""
     return {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": ""}
+
+
+@contextmanager
+def server_of(directory: Path) -> Iterator[None]:
+    """A server's master, as far as its lock goes."""
+    ready, end = os.pipe(), os.pipe()
+    child = os.fork()
+    if child == 0:
+        try:
+            os.close(end[1])
+            guard = Guard(directory, now=0.0)
+            os.write(ready[1], b"x")
+            os.read(end[0], 1)
+            guard.close()
+        finally:
+            os._exit(0)
+    try:
+        assert os.read(ready[0], 1)
+        yield
+    finally:
+        os.close(end[1])
+        os.waitpid(child, 0)
+        for fd in (*ready, end[0]):
+            os.close(fd)
 
 
 def _mailbox(address: str) -> Mailbox:

@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
 
 import pytest
 
-from pfsmtp.mailqueue.guard import Guard
 from pfsmtp.smtp.outcome import Kind
-from tests.operator.conftest import FULL, Post
+from tests.operator.conftest import FULL, Post, server_of
 
 COMMANDS = ("retry", "hold", "release", "delete", "bounce")
 LATER = "; the server is not running, and will go on with it when it is\n"
@@ -155,29 +150,5 @@ def test_programs_are_told_a_count(queue: Post, id: str) -> None:
 
 
 def test_nothing_is_said_of_a_server_that_runs(queue: Post, id: str) -> None:
-    with another_process_holding(queue.directory):
+    with server_of(queue.directory):
         assert queue("retry", id).out == "1 message due now\n"
-
-
-@contextmanager
-def another_process_holding(directory: Path) -> Iterator[None]:
-    """A server's master, as far as its lock goes."""
-    ready, end = os.pipe(), os.pipe()
-    child = os.fork()
-    if child == 0:
-        try:
-            os.close(end[1])
-            guard = Guard(directory, now=0.0)
-            os.write(ready[1], b"x")
-            os.read(end[0], 1)
-            guard.close()
-        finally:
-            os._exit(0)
-    try:
-        assert os.read(ready[0], 1)
-        yield
-    finally:
-        os.close(end[1])
-        os.waitpid(child, 0)
-        for fd in (*ready, end[0]):
-            os.close(fd)

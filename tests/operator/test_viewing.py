@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from pfsmtp.operator.listing import NOT_RUNNING
 from pfsmtp.operator.text import width
 from pfsmtp.smtp.address import Mailbox
 from pfsmtp.smtp.envelope import Recipient
@@ -30,7 +31,7 @@ def test_a_waiting_message_has_its_reason_and_its_times(queue: Post) -> None:
         f"{id}  waiting     2h    29B      1    38m  4d21h  example.org",
         "    from sender@example.net to bob@example.org",
         f"    {SAID}",
-        "1 message, 29B",
+        f"1 message, 29B{NOT_RUNNING}",
     ]
 
 
@@ -342,7 +343,7 @@ def test_the_summary_has_the_destinations_with_the_most_first(queue: Post) -> No
     queue.attempt(second, REFUSED, again=50 * MINUTE)
     assert queue("hold", "--destination", "example.com").status == 0
     assert queue("summary").out.splitlines() == [
-        "3 messages for 2 destinations, 87B, 1 held",
+        f"3 messages for 2 destinations, 87B, 1 held{NOT_RUNNING}",
         "DESTINATION    COUNT    HELD   SIZE  OLDEST   NEXT  LAST REASON",
         "example.org        2       -    58B      3h    30m  mx.example.org could not be reached",
         "example.com        1       1    29B      1h      -  held by the operator",
