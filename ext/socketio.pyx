@@ -8,7 +8,7 @@
 from cpython.buffer cimport PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
 from cpython.exc cimport PyErr_CheckSignals, PyErr_SetFromErrno
-from libc.errno cimport EAGAIN, ECONNABORTED, EINTR, EPROTO, errno
+from libc.errno cimport EAGAIN, EBADF, ECONNABORTED, EEXIST, EINTR, EPROTO, errno
 from libc.stdint cimport uint32_t
 from libc.string cimport strerror
 
@@ -33,6 +33,7 @@ cdef extern from "<sys/epoll.h>" nogil:
 
 cdef extern from "<unistd.h>" nogil:
     int close(int fd)
+    int usleep(unsigned int microseconds)
 
 cdef extern from "<sys/socket.h>" nogil:
     ctypedef unsigned int socklen_t
@@ -69,6 +70,9 @@ cdef enum:
     TIMED_OUT = -2
     NOT_TAKEN = -3  # what was to be sent
     WOKEN = -4
+
+cdef enum:
+    RETRY = 10_000  # microseconds
 
 
 cdef ssize_t _wait(int fd, short events, int milliseconds, int wake) noexcept nogil:
@@ -133,6 +137,12 @@ def queue_up(int epoll, int listener):
         PyErr_SetFromErrno(OSError)
 
 
+cdef void _queue_up_again(int epoll, int listener) noexcept nogil:
+    """As `_queue_up`, for as long as memory for it lacks: without it, this worker would be deaf."""
+    while _queue_up(epoll, listener) < 0 and errno != EEXIST and errno != EBADF:
+        usleep(RETRY)
+
+
 cdef int _accept(int listener, sockaddr_storage* client, sockaddr_storage* own) noexcept nogil:
     """The descriptor of the next connection, and both its ends; FAILED, and errno says why."""
     cdef socklen_t length = sizeof(sockaddr_storage)
@@ -173,7 +183,7 @@ def accept(int epoll, int stop):
                     error = errno
                     if fd >= 0 or error != EAGAIN:
                         # We have been told of it once; there may be others, or it may still wait.
-                        _queue_up(epoll, listener)
+                        _queue_up_again(epoll, listener)
         if listener == stop:
             return None
         if fd >= 0:
