@@ -88,6 +88,14 @@ cdef inline int copy_octets(int source, long start, long length, int target) noe
     return 0
 
 
+cdef inline int unlink_file(int directory, const char *name) noexcept nogil:
+    """Unlink it; ENOENT if it is not there."""
+    while unlinkat(directory, name, 0) != 0:
+        if errno != EINTR:
+            return errno
+    return 0
+
+
 cdef inline int rename_new(
     int source, const char *name, int target, const char *new_name
 ) noexcept nogil:
@@ -100,8 +108,7 @@ cdef inline int rename_new(
     # The file system lacks the flag.
     if linkat(source, name, target, new_name, 0) != 0:
         return errno
-    if unlinkat(source, name, 0) == 0:
-        return 0
-    error = errno
-    unlinkat(target, new_name, 0)
+    error = unlink_file(source, name)
+    if error:
+        unlink_file(target, new_name)
     return error

@@ -25,7 +25,7 @@ from diskio cimport (
     make_file,
     openat,
     rename_new,
-    unlinkat,
+    unlink_file,
     write_parts,
 )
 from groupcommit cimport Group, free_group, group_sync, new_group
@@ -281,11 +281,10 @@ def move(
 
 def remove(Directory directory not None, str name not None):
     cdef const char *octets = checked(name)
-    cdef int error = 0
+    cdef int error
     with nogil:
-        if unlinkat(directory.fd, octets, 0) != 0 and errno != ENOENT:
-            error = errno
-    if error:
+        error = unlink_file(directory.fd, octets)
+    if error and error != ENOENT:
         raise failure(error, b"unlink", octets)
 
 

@@ -17,7 +17,7 @@ from diskio cimport (
     make_file,
     rename_new,
     sync_file_range,
-    unlinkat,
+    unlink_file,
     write_parts,
 )
 from groupcommit cimport Group, group_sync
@@ -138,9 +138,9 @@ cdef inline void take_back(Job *jobs, int count) noexcept nogil:
             close(jobs[i].fd)
             jobs[i].fd = -1
         if jobs[i].staged:
-            unlinkat(jobs[i].tmp, jobs[i].name, 0)
+            unlink_file(jobs[i].tmp, jobs[i].name)
         if jobs[i].moved:
-            unlinkat(jobs[i].new, jobs[i].name, 0)
+            unlink_file(jobs[i].new, jobs[i].name)
     for i in range(count):
         if jobs[i].moved:
             group_sync(jobs[i].new_group)  # one whose sync has failed returns at once
