@@ -143,9 +143,11 @@ class Vacancies:
     def _look(self, owned: _Owned) -> int:
         """Gather the slots that have become free; return how many."""
         free = []
+        # As it was before they are read: what is filled meanwhile was read as it had been.
+        before = bytes(owned.slots)
         for slot, page in self._segments.heads(owned.segment):
             # What is damaged is in use until somebody has set it aside.
-            if owned.slots[slot] == _IN_USE:
+            if before[slot] == _IN_USE:
                 with suppress(Damage):
                     if self._is_free(owned.segment, slot, page):
                         free.append(slot)

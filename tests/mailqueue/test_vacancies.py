@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable
+import threading
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -14,6 +16,7 @@ from pfsmtp.smtp.errors import TransientFailure
 from tests import disks
 from tests.mailqueue.conftest import DELIVERED, MakeSpool, SpoolWorld, envelope, put
 from tests.process.forked import Child
+from tests.syscalls import Border, Call, until
 
 SMALL = KINDS[0]
 
@@ -58,6 +61,70 @@ def test_slot_that_is_being_filled_is_not_taken_for_free(files: SpoolWorld) -> N
     # They were not written after all: all are found free.
     again = [vacancies.take(SMALL) for _ in range(SMALL.count)]
     assert set(again) <= set(taken)
+
+
+def test_slot_that_is_filled_while_it_is_looked_at_is_not_taken_for_free(
+    files: SpoolWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is read of it is the message before, which is finished."""
+    for _ in range(SMALL.count):
+        put(files.queue, "old@example.org")
+    assert deliver_all(files) == SMALL.count
+    segments = files.spool._files.segments
+    heads = segments.heads
+    writing: list[Call] = []
+    go_on, put_done = threading.Event(), threading.Event()
+
+    def hold(call: Call) -> None:
+        writing.append(call)
+        assert go_on.wait(10)
+
+    def put_slowly() -> str:
+        id = put(files.queue, "slow@example.org")
+        put_done.set()
+        return id
+
+    def heads_and_then_the_put_ends(file: int) -> Iterator[tuple[int, memoryview]]:
+        pages = list(heads(file))
+        go_on.set()
+        assert put_done.wait(10)
+        yield from pages
+
+    end = Border(("pwritev2",), hold).start(put_slowly)
+    until(lambda: bool(writing), "the slow put writes")
+    for _ in range(SMALL.count - 1):
+        put(files.queue, "new@example.org")
+    assert deliver_all(files) == SMALL.count - 1
+    monkeypatch.setattr(segments, "heads", heads_and_then_the_put_ends)
+    for _ in range(SMALL.count):
+        put(files.queue, "newer@example.org")
+    slow = end()
+    assert slow in {view.entry.id for view in files.queue.views(Selection())}
+
+
+def test_threads_that_put_while_others_deliver_lose_nothing(files: SpoolWorld) -> None:
+    shard = files.shard()
+    threads, each = 16, 150
+
+    def put_some() -> None:
+        for _ in range(each):
+            put(files.queue, "a@example.org")
+
+    putting = [threading.Thread(target=put_some) for _ in range(threads)]
+    for thread in putting:
+        thread.start()
+    delivered, deadline = 0, time.monotonic() + 60
+    while delivered < threads * each:
+        shard.wait(0.1)
+        while (unit := shard.due(files.clock())) is not None:
+            lease = shard.claim(unit)
+            assert lease is not None
+            lease.record({0: DELIVERED})
+            delivered += 1
+        assert time.monotonic() < deadline, f"{threads * each - delivered} are lost"
+    for thread in putting:
+        thread.join()
+    assert list(files.queue.views(Selection())) == []
 
 
 def test_two_processes_never_use_one_file_at_a_time(files: SpoolWorld) -> None:
