@@ -50,10 +50,16 @@ def site(tmp_path: Path) -> Iterator[Site]:
 
 
 def reload(server: Program) -> None:
-    """HUP, and wait for the new workers."""
-    count = len(server.events("generation-ready"))
+    """HUP, and wait until none but the new receivers take connections."""
+    generations = len(server.events("generation-ready"))
     server.signal(signal.SIGHUP)
-    server.await_event("generation-ready", count=count + 1)
+    server.await_event("generation-ready", count=generations + 1)
+    old = generations * server.sections["workers"]["processes"]
+    eventually(lambda: _receivers_left(server) == old, what="the old receivers leave")
+
+
+def _receivers_left(server: Program) -> int:
+    return sum(event["worker"].startswith("receiver") for event in server.events("worker-left"))
 
 
 def test_reload_leaves_what_waits_and_what_is_under_way(site: Site) -> None:
