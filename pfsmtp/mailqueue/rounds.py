@@ -33,13 +33,15 @@ class Reader:
         self._agenda = agenda
         self._is_mine = is_mine
 
-    def consider(self, place: int, head: Head, octets: memoryview) -> bool:
-        """Note those units of a slot that are mine; whether any in it is not finished.
+    def consider(
+        self, place: int, head: Head, octets: memoryview, *, units: range | None = None
+    ) -> bool:
+        """Note those units of a slot that are mine; whether any of them is not finished.
 
-        Raises Damage.
+        All, or those that are wanted. Raises Damage.
         """
         in_use = False
-        for number in range(head.units):
+        for number in range(head.units) if units is None else units:
             unit = head.unit(number)
             _, phase, next_attempt = unit.peek(octets)
             if phase != Phase.FINISHED:

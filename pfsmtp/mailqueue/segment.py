@@ -15,6 +15,7 @@ thread has to itself for one message put or one lease: locks and reports of lost
 Locks (F_OFD_SETLK; they die with the process that holds them):
 
     octet of a slot's offset + n    lease of unit n
+    last octet of a slot            a wish is being written beside a unit that somebody has
     all octets of a slot            it is being written, or set aside
     octet OWNER                     the right to put messages into the free slots of this file
 
@@ -116,6 +117,12 @@ def name_of(segment: int) -> str:
 def offset_of(place: int) -> int:
     """Where a place's slot begins in its file."""
     return slot_of(place) * kind_of(segment_of(place)).size
+
+
+def wish_lock_of(place: int) -> int:
+    """The octet of a place's slot to lock while a wish is written in it."""
+    kind = kind_of(segment_of(place))
+    return slot_of(place) * kind.size + kind.size - 1
 
 
 class Segments:

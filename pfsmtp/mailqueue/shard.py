@@ -23,7 +23,7 @@ from pfsmtp.mailqueue.grip import Busy, Gone, Grip
 from pfsmtp.mailqueue.handover import Hint, Inbox, encode, owner_of
 from pfsmtp.mailqueue.lease import UnitLease
 from pfsmtp.mailqueue.rounds import ROUND_EVERY, Reader, Rounds
-from pfsmtp.mailqueue.segment import place_in, segment_of, slot_of
+from pfsmtp.mailqueue.segment import place_in, segment_of, slot_of, unit_of
 from pfsmtp.mailqueue.slot import Damage, Head, entry_of
 from pfsmtp.mailqueue.state import Phase, State
 
@@ -205,25 +205,30 @@ class UnitShard:
             self._files.announcer.tell_owner(hint.domain, record)
 
     def _look(self, hint: Hint) -> None:
+        """Look at what the hint is about: one unit, if the operator wished for something."""
         place = place_in(segment_of(hint.place), slot_of(hint.place))
         try:
             found = self._files.segments.head_at(place)
-            if found is not None and found[0].id == hint.id:
-                if self._obey(place, *found):
-                    found = self._files.segments.head_at(place)
-                if found is not None:
-                    self._consider(place, *found)
-                if hint.wish is not None:
-                    self._agenda.wish(hint.place, hint.id, hint.wish)
+            if found is None or found[0].id != hint.id:
+                return
+            units = range(found[0].units)
+            if hint.wish is not None:
+                units = range(unit_of(hint.place), unit_of(hint.place) + 1)
+            if self._obey(place, *found, units=units):
+                found = self._files.segments.head_at(place)
+            if found is not None:
+                self._consider(place, *found, units=units)
+            if hint.wish is not None:
+                self._agenda.wish(hint.place, hint.id, hint.wish)
         except Damage as damage:
             self._unclear(place, damage)
         except OSError as error:
             self._complain(error)
 
-    def _obey(self, place: int, head: Head, octets: memoryview) -> bool:
+    def _obey(self, place: int, head: Head, octets: memoryview, *, units: range) -> bool:
         """Carry out what the operator wished; whoever has the unit does so in the end."""
         obeyed = False
-        for number in range(head.units):
+        for number in units:
             unit = head.unit(number)
             if unit.wish_in(octets) is not None and self._is_mine(unit.domain(octets)):
                 with suppress(Busy, Gone), Grip(self._files, place + number, head.id) as grip:

@@ -7,13 +7,26 @@ and can ask for it meanwhile. Either way the deliverers are told, if any run.
 
 from __future__ import annotations
 
+import errno
+import time
+
 from pfsmtp.mailqueue import state, survey
 from pfsmtp.mailqueue.entry import Selection, Wish
 from pfsmtp.mailqueue.files import Files
 from pfsmtp.mailqueue.grip import Busy, Gone, Grip
 from pfsmtp.mailqueue.handover import encode
-from pfsmtp.mailqueue.segment import offset_of, segment_of, unit_of, write
+from pfsmtp.mailqueue.segment import (
+    lock,
+    name_of,
+    offset_of,
+    segment_of,
+    unit_of,
+    wish_lock_of,
+    write,
+)
 from pfsmtp.mailqueue.slot import Damage
+
+_TRIES, _PAUSE = 1000, 0.002  # whoever has a slot for its wishes has it for milliseconds
 
 
 def carry_out(files: Files, wish: Wish, selection: Selection) -> int:
@@ -47,15 +60,27 @@ def _change(files: Files, wish: Wish, place: int, id: int) -> bool:
 
 def _leave(files: Files, wish: Wish, place: int, id: int) -> None:
     """Write a wish beside the state of a unit that somebody has. Raises Gone, Damage, OSError."""
-    found = files.segments.head_at(place)
-    if found is None or found[0].id != id:
-        raise Gone
-    head, octets = found
-    unit = head.unit(unit_of(place))
-    before = unit.wish_in(octets)
-    number = max(unit.state(octets).wish, before[0] if before else 0) + 1
-    with files.segments.pen(segment_of(place)) as pen:
+    segment = segment_of(place)
+    with files.segments.pen(segment) as pen:
+        if not _hold_slot(pen, wish_lock_of(place)):
+            raise OSError(errno.EAGAIN, "somebody else is steering this message", name_of(segment))
+        found = files.segments.head_at(place)
+        if found is None or found[0].id != id:
+            raise Gone
+        head, octets = found
+        unit = head.unit(unit_of(place))
+        before = unit.wish_in(octets)
+        number = max(unit.state(octets).wish, before[0] if before else 0) + 1
         write(pen, offset_of(place) + unit.wish, unit.encode_wish(number, wish))
+
+
+def _hold_slot(pen: int, at: int) -> bool:
+    """Lock the slot against another message being put, and against other wishes."""
+    for _ in range(_TRIES):
+        if lock(pen, at, 1):
+            return True
+        time.sleep(_PAUSE)
+    return False
 
 
 def _obey(files: Files, place: int, id: int) -> None:
