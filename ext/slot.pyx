@@ -59,6 +59,12 @@ cdef int _lock(int fd, short kind, off_t start, off_t length) noexcept nogil:
     return 0
 
 
+cdef void _unlock(int fd, off_t start, off_t length) noexcept nogil:
+    """Let a lock go; or all of this description, which takes the kernel no memory."""
+    if _lock(fd, F_UNLCK, start, length) != 0:
+        _lock(fd, F_UNLCK, 0, 0)
+
+
 cdef int _write(int fd, iovec *parts, int count, off_t offset) noexcept nogil:
     """Write them all durably, whatever the kernel takes at a time; 0 or an errno. Uses `parts` up."""
     cdef ssize_t taken
@@ -102,6 +108,14 @@ cdef void _wipe(int fd, off_t offset) noexcept nogil:
     _write(fd, &page, 1, offset)
 
 
+cdef bint _announce(int pipe, const char *record, size_t size) noexcept nogil:
+    """Write a record to a FIFO that is never waited for; whether it was taken."""
+    cdef ssize_t taken = write_record(pipe, record, size)
+    while taken < 0 and errno == EINTR:
+        taken = write_record(pipe, record, size)
+    return taken == <ssize_t> size
+
+
 cdef object _failure(int error):
     return OSError(error, os.strerror(error))
 
@@ -134,8 +148,8 @@ def store(int fd, off_t offset, off_t span, list parts not None, int pipe=-1, by
                 _wipe(fd, offset)
                 if error == EAGAIN:
                     error = EIO
-            _lock(fd, F_UNLCK, offset, span)
-            if not error and pipe >= 0 and write_record(pipe, octets, size) == size:
+            _unlock(fd, offset, span)
+            if not error and pipe >= 0 and _announce(pipe, octets, size):
                 result = ANNOUNCED
     if error == EAGAIN:
         return BUSY
@@ -157,7 +171,7 @@ def claim(int fd, off_t at, off_t offset, Py_ssize_t size):
                 got = pread(fd, into, size, offset)
             if got < 0:
                 error = EIO if errno == EAGAIN else errno
-                _lock(fd, F_UNLCK, at, 1)
+                _unlock(fd, at, 1)
     if error == EAGAIN:
         return None
     if error:
@@ -184,7 +198,7 @@ def settle(int fd, off_t offset, bytes octets not None, off_t at):
     with nogil:
         error = _write(fd, &one, 1, offset)
         if not error:
-            _lock(fd, F_UNLCK, at, 1)
+            _unlock(fd, at, 1)
     if error:
         raise _failure(error)
 
@@ -199,7 +213,7 @@ def lock(int fd, off_t start, off_t length):
 
 
 def unlock(int fd, off_t start, off_t length):
-    _lock(fd, F_UNLCK, start, length)
+    _unlock(fd, start, length)
 
 
 def some_lock(int fd, off_t start, off_t length):
