@@ -132,8 +132,10 @@ class OutboundScene:
         self._remote.begin()
 
     def killed(self, subject: Subject, target: Target, when: float) -> None:
-        # A receiver of ours delivers nothing; those behind the remote break off what we send.
-        if target is not Target.RECEIVER or subject is not self._subject:
+        # Whose master dies finishes what it has begun; a receiver of ours delivers nothing, but
+        # one behind the remote takes what we send.
+        harmless = {Target.MASTER} | ({Target.RECEIVER} if subject is self._subject else set())
+        if target not in harmless:
             self._deaths.append(when)
 
     def settled(self) -> bool:

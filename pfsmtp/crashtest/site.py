@@ -18,7 +18,7 @@ from pathlib import Path
 from random import Random
 
 from pfsmtp.config import Config, Inbound, Outbound
-from pfsmtp.delivery.directories import base_of
+from pfsmtp.delivery.maildir.directories import base_of
 from pfsmtp.process.errors import ServiceError
 from pfsmtp.process.privileges import identity
 

@@ -160,6 +160,8 @@ def test_a_kill_does_not_excuse_what_the_log_says_was_done() -> None:
     copies = (copy(1, A, 99), copy(1, A, 101.0005))
     done_before = outbound(made, *copies, deaths=[DEATH], delivered={(1, A): [99.5]})
     assert done_before.figures["duplicated"] == 1
+    done_twice = outbound(made, *copies, deaths=[DEATH], delivered={(1, A): [101.2, 101.4]})
+    assert done_twice.figures["duplicated"] == 1
     # The log's times are cut to a millisecond: this one may be that of the second delivery.
     done_after = outbound(made, *copies, deaths=[DEATH], delivered={(1, A): [101.0]})
     assert done_after.faults == []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ssl
+import time
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -10,6 +11,7 @@ from random import Random
 
 import pytest
 
+from pfsmtp.crashtest import sink as module
 from pfsmtp.crashtest.dialogue import Dialogue, Lost, lines, stuffed
 from pfsmtp.crashtest.message import Paper, compose
 from pfsmtp.crashtest.remote import number_of, read_report
@@ -117,6 +119,18 @@ def test_who_leaves_takes_the_message_and_says_nothing_once(sink: Sink) -> None:
         begin(dialogue, "leave.1@b")
         assert send(dialogue, message()) == 250
     assert [each.unanswered for each in sink.arrivals] == [True, False]
+
+
+def test_who_waits_answers_later(sink: Sink, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_WAIT", 0.3)
+    with closing(connect(sink)) as dialogue:
+        begin(dialogue, "wait.1@b")
+        dialogue.ask("DATA")
+        began = time.monotonic()
+        dialogue.send(stuffed(message()))
+        eventually(lambda: len(sink.arrivals) == 1)
+        assert dialogue.hear().code == 250
+        assert time.monotonic() - began > 0.25
 
 
 def test_its_second_address_encrypts(sink: Sink) -> None:
