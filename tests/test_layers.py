@@ -114,7 +114,7 @@ def test_imports_that_go_up_or_aside_are_seen(statement: str) -> None:
     "statement",
     [
         "import pfsmtp.smtp.reply",
-        "from pfsmtp.delivery.names import new_name",
+        "from pfsmtp.delivery.maildir.names import new_name",
         "from pfsmtp import durable",
         "from pfsmtp import __version__",
     ],

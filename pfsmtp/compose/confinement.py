@@ -21,7 +21,7 @@ from pathlib import Path
 import pfsmtp
 from pfsmtp import durable
 from pfsmtp.config import Config, Inbound, Outbound
-from pfsmtp.delivery.directories import base_of
+from pfsmtp.delivery.maildir.directories import base_of
 from pfsmtp.log import Log
 from pfsmtp.process import landlock
 from pfsmtp.process.errors import ServiceError

@@ -16,9 +16,9 @@ from pathlib import Path
 from pfsmtp.compose.confinement import confine_deliverer
 from pfsmtp.compose.plan import Kind
 from pfsmtp.config import Outbound
-from pfsmtp.delivery.connection import Budgets
 from pfsmtp.delivery.relay import Relay
-from pfsmtp.delivery.way import CredentialsError, Way, read_credentials
+from pfsmtp.delivery.relay.connection import Budgets
+from pfsmtp.delivery.relay.way import CredentialsError, Way, read_credentials
 from pfsmtp.log import Log
 from pfsmtp.mailqueue import resting
 from pfsmtp.mailqueue.guard import Guard, QueueInUse

@@ -1,13 +1,1 @@
-"""Final delivery: into the Maildirs of this machine, or on to other hosts.
-
-Maildir, from the top:
-
-maildir      a message store over Maildirs
-intake       a message on its way in, until it is in every recipient's `new/`
-directories  the directories of Maildirs, made when missing
-names        file names that no other delivery has
-failures     what an error of the file system means to the client
-sweep        old files in `tmp/` removed
-
-Other hosts: see `relay`, whose docstring lists the rest.
-"""
+"""Final delivery: `maildir`, for the users of this machine; `relay`, on to other hosts."""

@@ -18,9 +18,9 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 
-from pfsmtp.delivery.backoff import Held
-from pfsmtp.delivery.form import Unit as Mail
 from pfsmtp.delivery.relay import Relay
+from pfsmtp.delivery.relay.backoff import Held
+from pfsmtp.delivery.relay.form import Unit as Mail
 from pfsmtp.log import Log
 from pfsmtp.mailqueue.backend import Lease, Shard, Unit
 from pfsmtp.mailqueue.entry import Entry, Wish

@@ -12,11 +12,11 @@ from typing import ClassVar
 from pfsmtp.config import Relay as Settings
 from pfsmtp.config import Timeouts
 from pfsmtp.config.units import Seconds
-from pfsmtp.delivery.connection import Budgets, Judge
-from pfsmtp.delivery.content import OctetsContent
-from pfsmtp.delivery.form import Unit
 from pfsmtp.delivery.relay import Relay, Report
-from pfsmtp.delivery.way import Way
+from pfsmtp.delivery.relay.connection import Budgets, Judge
+from pfsmtp.delivery.relay.content import OctetsContent
+from pfsmtp.delivery.relay.form import Unit
+from pfsmtp.delivery.relay.way import Way
 from pfsmtp.resolver import Destination
 from pfsmtp.smtp.address import Mailbox
 from pfsmtp.smtp.client import Credentials, TLSPolicy

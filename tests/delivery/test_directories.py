@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from pfsmtp.delivery.directories import Maildirs
-from pfsmtp.delivery.sweep import ABANDONED
+from pfsmtp.delivery.maildir.directories import Maildirs
+from pfsmtp.delivery.maildir.sweep import ABANDONED
 from pfsmtp.smtp.errors import TransientFailure
 from pfsmtp.smtp.status import Status
 from tests import disks, needs

@@ -15,8 +15,8 @@ from pathlib import Path
 
 import pytest
 
-from pfsmtp.delivery import intake
-from pfsmtp.delivery.maildir import MaildirStore, free_octets
+from pfsmtp.delivery.maildir import intake
+from pfsmtp.delivery.maildir.store import MaildirStore, free_octets
 from pfsmtp.smtp.address import Mailbox
 from pfsmtp.smtp.envelope import Envelope, Recipient
 from pfsmtp.smtp.errors import TransientFailure

@@ -9,7 +9,7 @@ import threading
 
 import pytest
 
-from pfsmtp.delivery.names import Names, clean_host
+from pfsmtp.delivery.maildir.names import Names, clean_host
 from pfsmtp.process.shared import Numbers
 
 FILE = re.compile(r"(\d+)\.M(\d+)P(\d+)Q(\d+)R([0-9a-f]{8})\.mx\.example\.org\Z")

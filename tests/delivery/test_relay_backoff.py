@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from pfsmtp.delivery.backoff import BackOff, Held
+from pfsmtp.delivery.relay.backoff import BackOff, Held
 
 
 class Clock:

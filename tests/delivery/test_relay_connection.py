@@ -7,8 +7,8 @@ from collections.abc import Iterable
 
 import pytest
 
-from pfsmtp.delivery.connection import Budgets, Connection
-from pfsmtp.delivery.content import OctetsContent
+from pfsmtp.delivery.relay.connection import Budgets, Connection
+from pfsmtp.delivery.relay.content import OctetsContent
 from pfsmtp.net.client_stream import NotSent
 from pfsmtp.smtp.address import Mailbox
 from pfsmtp.smtp.client import Client, TLSPolicy

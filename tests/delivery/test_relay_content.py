@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from pfsmtp.delivery.content import FileContent, OctetsContent
+from pfsmtp.delivery.relay.content import FileContent, OctetsContent
 from pfsmtp.smtp.errors import TransientFailure
 
 PIECE = 65_536

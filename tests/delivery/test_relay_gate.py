@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from pfsmtp.delivery.backoff import BackOff, Held
-from pfsmtp.delivery.gate import Gate
+from pfsmtp.delivery.relay.backoff import BackOff, Held
+from pfsmtp.delivery.relay.gate import Gate
 
 
 class Clock:

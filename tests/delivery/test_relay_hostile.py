@@ -7,7 +7,7 @@ from contextlib import ExitStack
 
 import pytest
 
-from pfsmtp.delivery.connection import Budgets
+from pfsmtp.delivery.relay.connection import Budgets
 from pfsmtp.smtp.outcome import Kind
 from tests.delivery.hosts import Behaviour, Host, Talk
 from tests.delivery.relaying import (

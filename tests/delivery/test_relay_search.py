@@ -8,9 +8,9 @@ from contextlib import ExitStack
 import pytest
 
 from pfsmtp.config import Relay as Settings
-from pfsmtp.delivery.backoff import BackOff, Held
-from pfsmtp.delivery.connection import Budgets
-from pfsmtp.delivery.search import Search
+from pfsmtp.delivery.relay.backoff import BackOff, Held
+from pfsmtp.delivery.relay.connection import Budgets
+from pfsmtp.delivery.relay.search import Search
 from pfsmtp.resolver import Destination
 from pfsmtp.smtp.errors import PermanentFailure, TransientFailure
 from pfsmtp.smtp.outcome import Kind

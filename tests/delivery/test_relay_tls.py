@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from pfsmtp.config import CertificatePair
-from pfsmtp.delivery.connection import Budgets
+from pfsmtp.delivery.relay.connection import Budgets
 from pfsmtp.smtp.client import Credentials, TLSPolicy
 from pfsmtp.smtp.outcome import Kind
 from pfsmtp.tls import Trust, client_context

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from pfsmtp.delivery.connection import explain, tls_name
-from pfsmtp.delivery.way import CredentialsError, Way, read_credentials
+from pfsmtp.delivery.relay.connection import explain, tls_name
+from pfsmtp.delivery.relay.way import CredentialsError, Way, read_credentials
 from pfsmtp.resolver import Destination, NameServer, Ourselves, Resolver
 from pfsmtp.smtp.client import Credentials, TLSPolicy
 from pfsmtp.smtp.errors import PermanentFailure

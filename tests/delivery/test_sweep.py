@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from pfsmtp.delivery.sweep import sweep
+from pfsmtp.delivery.maildir.sweep import sweep
 from pfsmtp.durable import Directory
 
 NOW = time.time()

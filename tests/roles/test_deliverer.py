@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 
 from pfsmtp.config import Schedule as Settings
-from pfsmtp.delivery.backoff import Held
-from pfsmtp.delivery.form import Unit as Mail
 from pfsmtp.delivery.relay import Report
+from pfsmtp.delivery.relay.backoff import Held
+from pfsmtp.delivery.relay.form import Unit as Mail
 from pfsmtp.log import Log
 from pfsmtp.mailqueue.entry import Selection, View, Wish
 from pfsmtp.mailqueue.resting import Resting

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from pfsmtp.delivery.content import OctetsContent
+from pfsmtp.delivery.relay.content import OctetsContent
 from pfsmtp.smtp.address import Mailbox
 from pfsmtp.smtp.client import Client, TLSPolicy
 from pfsmtp.smtp.client_transaction import Content, Remote, TransactionResult

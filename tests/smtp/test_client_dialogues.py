@@ -32,7 +32,7 @@ from typing import TypeVar
 
 import pytest
 
-from pfsmtp.delivery.content import OctetsContent
+from pfsmtp.delivery.relay.content import OctetsContent
 from pfsmtp.smtp.address import Mailbox
 from pfsmtp.smtp.client import Client, Credentials, TLSPolicy
 from pfsmtp.smtp.client_transaction import Remote, TransactionResult

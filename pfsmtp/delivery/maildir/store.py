@@ -18,9 +18,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
 
-from pfsmtp.delivery.directories import Maildirs
-from pfsmtp.delivery.intake import LINE_END, Copy, MaildirIntake, Workshop
-from pfsmtp.delivery.names import Names
+from pfsmtp.delivery.maildir.directories import Maildirs
+from pfsmtp.delivery.maildir.intake import LINE_END, Copy, MaildirIntake, Workshop
+from pfsmtp.delivery.maildir.names import Names
 from pfsmtp.message.trace import Dates
 from pfsmtp.smtp.address import Mailbox
 from pfsmtp.smtp.envelope import Envelope, Origin

@@ -17,7 +17,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from threading import Condition, Lock
 
-from pfsmtp.delivery.backoff import BackOff, Held
+from pfsmtp.delivery.relay.backoff import BackOff, Held
 
 _AT_FIRST = 5
 _SOONEST = 0.005

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePath
 from threading import Lock
 
-from pfsmtp.delivery.sweep import INTERVAL, sweep
+from pfsmtp.delivery.maildir.sweep import INTERVAL, sweep
 from pfsmtp.durable import Directory, Filesystem, make_directory, make_entries, make_path
 
 TRUSTED = 1.0

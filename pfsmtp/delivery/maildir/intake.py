@@ -16,9 +16,9 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import NoReturn, TypeVar
 
-from pfsmtp.delivery.directories import Maildir, Maildirs
-from pfsmtp.delivery.failures import transient, wants_descriptors
-from pfsmtp.delivery.names import Names
+from pfsmtp.delivery.maildir.directories import Maildir, Maildirs
+from pfsmtp.delivery.maildir.failures import transient, wants_descriptors
+from pfsmtp.delivery.maildir.names import Names
 from pfsmtp.durable import File, deliver_all, publish, remove
 from pfsmtp.message import trace
 from pfsmtp.smtp.address import Mailbox

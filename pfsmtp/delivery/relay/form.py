@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from pfsmtp.delivery.content import OctetsContent
+from pfsmtp.delivery.relay.content import OctetsContent
 from pfsmtp.message.header import header_of
 from pfsmtp.message.recode import needs_recoding, needs_smtputf8, recode, require_smtputf8
 from pfsmtp.smtp.client_transaction import Content

@@ -14,8 +14,8 @@ import socket
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from pfsmtp.delivery.backoff import BackOff, Held
-from pfsmtp.delivery.connection import explain
+from pfsmtp.delivery.relay.backoff import BackOff, Held
+from pfsmtp.delivery.relay.connection import explain
 from pfsmtp.net.dialing import Dialed, Dialing
 from pfsmtp.resolver import Destination
 from pfsmtp.smtp.errors import TransientFailure

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from threading import Lock
 
-from pfsmtp.delivery.connection import Connection
+from pfsmtp.delivery.relay.connection import Connection
 
 _MOST = 400
 # A shorter break needs no look whether the host has hung up: sending will show it.

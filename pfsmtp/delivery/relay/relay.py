@@ -1,18 +1,5 @@
 """Hands mail on to other hosts: one attempt for one message to one destination.
 
-The room of the relay, from the top:
-
-    relay       what the deliverer calls; what all attempts of a process share
-    attempt     one message on its way: which host, and what became of whom
-    form        what a host can take of it
-    way         to the mail exchangers, or to a smart host
-    gate        how much may be under way to a destination
-    search      connecting to the first address that answers
-    backoff     leaving alone what fails
-    pool        connections that wait for the next message
-    connection  one connection, driven through the client's dialogue
-    content     the octets of a message
-
 What it leaves to others: when to try, what to do with an outcome, telling the sender. It does not
 fail: every recipient gets an outcome, or the attempt was not made, and `held` says until when to
 wait.
@@ -27,13 +14,13 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from pfsmtp.config import Relay as Settings
-from pfsmtp.delivery.attempt import Attempt, EventLog, Shared
-from pfsmtp.delivery.backoff import BackOff, Held
-from pfsmtp.delivery.connection import Budgets, Judge
-from pfsmtp.delivery.form import Unit
-from pfsmtp.delivery.gate import Gate
-from pfsmtp.delivery.pool import Pool
-from pfsmtp.delivery.way import Way
+from pfsmtp.delivery.relay.attempt import Attempt, EventLog, Shared
+from pfsmtp.delivery.relay.backoff import BackOff, Held
+from pfsmtp.delivery.relay.connection import Budgets, Judge
+from pfsmtp.delivery.relay.form import Unit
+from pfsmtp.delivery.relay.gate import Gate
+from pfsmtp.delivery.relay.pool import Pool
+from pfsmtp.delivery.relay.way import Way
 from pfsmtp.net.client_stream import ClientStream
 from pfsmtp.smtp.client_transaction import DotStuff
 from pfsmtp.smtp.outcome import Outcome

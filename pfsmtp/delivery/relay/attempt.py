@@ -16,13 +16,13 @@ from dataclasses import dataclass, replace
 from typing import Protocol
 
 from pfsmtp.config import Relay as Settings
-from pfsmtp.delivery.backoff import BackOff, Held
-from pfsmtp.delivery.connection import Budgets, Connection, Judge, Stream
-from pfsmtp.delivery.form import Form, Forms, Unit
-from pfsmtp.delivery.gate import Gate
-from pfsmtp.delivery.pool import Pool
-from pfsmtp.delivery.search import Search
-from pfsmtp.delivery.way import Way
+from pfsmtp.delivery.relay.backoff import BackOff, Held
+from pfsmtp.delivery.relay.connection import Budgets, Connection, Judge, Stream
+from pfsmtp.delivery.relay.form import Form, Forms, Unit
+from pfsmtp.delivery.relay.gate import Gate
+from pfsmtp.delivery.relay.pool import Pool
+from pfsmtp.delivery.relay.search import Search
+from pfsmtp.delivery.relay.way import Way
 from pfsmtp.resolver import Destination
 from pfsmtp.smtp.client import Client, TLSPolicy
 from pfsmtp.smtp.client_transaction import DotStuff, Remote, TransactionResult
