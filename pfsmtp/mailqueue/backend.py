@@ -21,7 +21,7 @@ from collections.abc import Collection, Iterator, Mapping
 from typing import Protocol
 
 from pfsmtp.mailqueue.entry import Damaged, Entry, Selection, View, Wish
-from pfsmtp.smtp.client_transaction import Content
+from pfsmtp.smtp.client.transaction import Content
 from pfsmtp.smtp.envelope import Envelope
 from pfsmtp.smtp.outcome import Outcome
 from pfsmtp.smtp.ports import Intake

@@ -18,7 +18,7 @@ from pfsmtp.message import dsn
 from pfsmtp.message.header import HEADER_LIMIT
 from pfsmtp.message.report import Action, RecipientReport, Report
 from pfsmtp.smtp.address import Mailbox
-from pfsmtp.smtp.client_transaction import Content
+from pfsmtp.smtp.client.transaction import Content
 from pfsmtp.smtp.outcome import Kind, Outcome
 from pfsmtp.smtp.ports import Receipt
 

@@ -14,11 +14,6 @@ session      the state of a dialogue
 handlers     one function a command, in RFC order
 server       the server's side of the dialogue, driven by octets
 wire         the door to the compiled octet loops
-
-client              the client's side of the dialogue, driven by octets
-client_transaction  its part from MAIL to the final dot
-conversation        commands out, replies in, and what ends that
-request             the command lines a client sends
-remote              what another server says: replies, and what it offers
-outcome             what became of a recipient
+client       the client's side of the dialogue, driven by octets: a room of its own
+outcome      what became of a recipient
 """

@@ -12,8 +12,8 @@ from pfsmtp.delivery.relay.content import OctetsContent
 from pfsmtp.net.client_stream import NotSent
 from pfsmtp.smtp.address import Mailbox
 from pfsmtp.smtp.client import Client, TLSPolicy
-from pfsmtp.smtp.client_transaction import Remote, TransactionResult
-from pfsmtp.smtp.conversation import HostFailure
+from pfsmtp.smtp.client.conversation import HostFailure
+from pfsmtp.smtp.client.transaction import Remote, TransactionResult
 from pfsmtp.smtp.envelope import Envelope, Recipient
 from pfsmtp.smtp.outcome import Kind
 from pfsmtp.smtp.wire import dot_stuff

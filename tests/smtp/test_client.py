@@ -9,8 +9,7 @@ import pytest
 from pfsmtp.delivery.relay.content import OctetsContent
 from pfsmtp.smtp.address import Mailbox
 from pfsmtp.smtp.client import Client, TLSPolicy
-from pfsmtp.smtp.client_transaction import Content, Remote, TransactionResult
-from pfsmtp.smtp.conversation import (
+from pfsmtp.smtp.client.conversation import (
     Dialogue,
     Exchange,
     HostFailure,
@@ -18,6 +17,7 @@ from pfsmtp.smtp.conversation import (
     TLSFailed,
     Transfer,
 )
+from pfsmtp.smtp.client.transaction import Content, Remote, TransactionResult
 from pfsmtp.smtp.envelope import Envelope, Recipient
 from pfsmtp.smtp.errors import TransientFailure
 from pfsmtp.smtp.outcome import Kind

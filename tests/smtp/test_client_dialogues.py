@@ -35,8 +35,7 @@ import pytest
 from pfsmtp.delivery.relay.content import OctetsContent
 from pfsmtp.smtp.address import Mailbox
 from pfsmtp.smtp.client import Client, Credentials, TLSPolicy
-from pfsmtp.smtp.client_transaction import Remote, TransactionResult
-from pfsmtp.smtp.conversation import (
+from pfsmtp.smtp.client.conversation import (
     Dialogue,
     Exchange,
     HostFailure,
@@ -46,6 +45,7 @@ from pfsmtp.smtp.conversation import (
     TLSFailed,
     Transfer,
 )
+from pfsmtp.smtp.client.transaction import Remote, TransactionResult
 from pfsmtp.smtp.envelope import Envelope, Notify, Recipient
 from pfsmtp.smtp.outcome import Kind, Outcome
 from pfsmtp.smtp.wire import dot_stuff

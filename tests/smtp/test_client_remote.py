@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from pfsmtp.smtp.remote import (
+from pfsmtp.smtp.client.remote import (
     MAX_LINE,
     MAX_LINES,
     BadReply,

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from pfsmtp.smtp import request
 from pfsmtp.smtp.address import Mailbox
+from pfsmtp.smtp.client import request
+from pfsmtp.smtp.client.remote import Capabilities
 from pfsmtp.smtp.envelope import Envelope, Recipient
 from pfsmtp.smtp.errors import PermanentFailure
-from pfsmtp.smtp.remote import Capabilities
 
 DSN = Capabilities(dsn=True)
 ALL = Capabilities(dsn=True, takes_size=True, eight_bit=True, smtputf8=True)

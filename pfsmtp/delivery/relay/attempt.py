@@ -25,8 +25,8 @@ from pfsmtp.delivery.relay.search import Search
 from pfsmtp.delivery.relay.way import Way
 from pfsmtp.resolver import Destination
 from pfsmtp.smtp.client import Client, TLSPolicy
-from pfsmtp.smtp.client_transaction import DotStuff, Remote, TransactionResult
-from pfsmtp.smtp.conversation import HostFailure, TLSFailed
+from pfsmtp.smtp.client.conversation import HostFailure, TLSFailed
+from pfsmtp.smtp.client.transaction import DotStuff, Remote, TransactionResult
 from pfsmtp.smtp.errors import DeliveryFailure, TransientFailure
 from pfsmtp.smtp.outcome import Kind, Outcome
 from pfsmtp.smtp.status import Status

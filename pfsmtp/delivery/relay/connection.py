@@ -18,10 +18,8 @@ from typing import Protocol, TypeVar
 
 from pfsmtp.config import Timeouts
 from pfsmtp.net.client_stream import NotSent
-from pfsmtp.smtp import request
-from pfsmtp.smtp.client import Client, Credentials, TLSPolicy
-from pfsmtp.smtp.client_transaction import Content, TransactionResult
-from pfsmtp.smtp.conversation import (
+from pfsmtp.smtp.client import Client, Credentials, TLSPolicy, request
+from pfsmtp.smtp.client.conversation import (
     Dialogue,
     Exchange,
     LinkLost,
@@ -31,6 +29,7 @@ from pfsmtp.smtp.conversation import (
     Transfer,
     Wait,
 )
+from pfsmtp.smtp.client.transaction import Content, TransactionResult
 from pfsmtp.smtp.envelope import Envelope, Recipient
 from pfsmtp.tls import describe
 

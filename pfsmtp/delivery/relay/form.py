@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from pfsmtp.delivery.relay.content import OctetsContent
 from pfsmtp.message.header import header_of
 from pfsmtp.message.recode import needs_recoding, needs_smtputf8, recode, require_smtputf8
-from pfsmtp.smtp.client_transaction import Content
+from pfsmtp.smtp.client.remote import Capabilities
+from pfsmtp.smtp.client.transaction import Content
 from pfsmtp.smtp.envelope import Envelope, Recipient
 from pfsmtp.smtp.errors import PermanentFailure
-from pfsmtp.smtp.remote import Capabilities
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,7 +22,7 @@ from pfsmtp.delivery.relay.gate import Gate
 from pfsmtp.delivery.relay.pool import Pool
 from pfsmtp.delivery.relay.way import Way
 from pfsmtp.net.client_stream import ClientStream
-from pfsmtp.smtp.client_transaction import DotStuff
+from pfsmtp.smtp.client.transaction import DotStuff
 from pfsmtp.smtp.outcome import Outcome
 
 _PATIENCE = 5.0

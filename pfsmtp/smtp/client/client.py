@@ -17,24 +17,24 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 
-from pfsmtp.smtp import request
-from pfsmtp.smtp.client_transaction import (
-    ClientTransaction,
-    Content,
-    DotStuff,
-    Remote,
-    TransactionResult,
-)
-from pfsmtp.smtp.conversation import (
+from pfsmtp.smtp.client import request
+from pfsmtp.smtp.client.conversation import (
     Conversation,
     Dialogue,
     HostFailure,
     TLSFailed,
     Wait,
 )
+from pfsmtp.smtp.client.remote import Capabilities, RemoteReply, read_capabilities
+from pfsmtp.smtp.client.transaction import (
+    ClientTransaction,
+    Content,
+    DotStuff,
+    Remote,
+    TransactionResult,
+)
 from pfsmtp.smtp.envelope import Envelope, Recipient
 from pfsmtp.smtp.errors import DeliveryFailure
-from pfsmtp.smtp.remote import Capabilities, RemoteReply, read_capabilities
 from pfsmtp.smtp.status import Status
 
 # RFC 3463 §3.8: security features not supported.

@@ -15,11 +15,11 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
-from pfsmtp.smtp import request
-from pfsmtp.smtp.conversation import BAD_PROTOCOL, Conversation, Dialogue, HostFailure, Wait
+from pfsmtp.smtp.client import request
+from pfsmtp.smtp.client.conversation import BAD_PROTOCOL, Conversation, Dialogue, HostFailure, Wait
+from pfsmtp.smtp.client.remote import Capabilities, RemoteReply
 from pfsmtp.smtp.errors import DeliveryFailure, PermanentFailure
 from pfsmtp.smtp.outcome import Kind, Outcome
-from pfsmtp.smtp.remote import Capabilities, RemoteReply
 from pfsmtp.smtp.status import Status
 
 # RFC 3463 §3.6: too many recipients.

@@ -16,8 +16,8 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import TypeAlias, TypeVar
 
+from pfsmtp.smtp.client.remote import BadReply, RemoteReply, ReplyReader
 from pfsmtp.smtp.errors import DeliveryFailure
-from pfsmtp.smtp.remote import BadReply, RemoteReply, ReplyReader
 from pfsmtp.smtp.status import Status
 
 T = TypeVar("T")

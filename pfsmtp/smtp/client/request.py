@@ -11,9 +11,9 @@ import re
 from base64 import b64encode
 
 from pfsmtp.smtp.address import Mailbox
+from pfsmtp.smtp.client.remote import Capabilities
 from pfsmtp.smtp.envelope import Envelope, Recipient
 from pfsmtp.smtp.errors import PermanentFailure
-from pfsmtp.smtp.remote import Capabilities
 
 DATA = b"DATA\r\n"
 QUIT = b"QUIT\r\n"
