@@ -160,6 +160,8 @@ class Program:
         return cls(directory, merge(sections, changes), port=port)
 
     smtps_port: int = 0
+    prefix: tuple[str, ...] = ()
+    """A command to run it under, unless `start` is given another."""
 
     # -- its life
 
@@ -168,7 +170,7 @@ class Program:
         before = len(self.events("generation-ready"))
         with self.errors.open("ab") as errors:
             self._process = subprocess.Popen(
-                [*prefix, sys.executable, "-m", "pfsmtp", "-c", str(self.config)],
+                [*(prefix or self.prefix), sys.executable, "-m", "pfsmtp", "-c", str(self.config)],
                 stdin=subprocess.DEVNULL,
                 stdout=errors,
                 stderr=errors,
