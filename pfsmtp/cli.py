@@ -141,11 +141,13 @@ def _settle() -> None:
 
 
 def _check(path: Path) -> int:
-    from pfsmtp import config as configuration
+    from pfsmtp.compose import check
+    from pfsmtp.log import Log
+    from pfsmtp.process.errors import ServiceError
 
     try:
-        configuration.load(path)
-    except configuration.ConfigError as error:
+        check(path, Log(_STDERR))
+    except ServiceError as error:
         return _fail(str(error))
     print(f"{path}: OK")
     return 0

@@ -1,4 +1,4 @@
-"""The command line: which command is meant, and how little is imported for it."""
+"""The command line, run as a user runs it."""
 
 from __future__ import annotations
 
@@ -8,85 +8,76 @@ from pathlib import Path
 
 import pytest
 
-import pfsmtp
-from pfsmtp import cli
-from pfsmtp.sendmail import command as sendmail
+from pfsmtp import __version__
+from tests.certificates import ecdsa_key, key_pem
 
-ROOT = Path(pfsmtp.__file__).parents[1]
-# Dear to import, and no use to `pfsmtp sendmail`.
-HEAVY = {"argparse", "pathlib", "typing", "re", "dataclasses", "msgspec", "pfsmtp.config"}
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def run(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "pfsmtp", *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        cwd=ROOT,
+    )
 
 
 @pytest.fixture
-def handed(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
-    """What `pfsmtp.sendmail.command` is run with."""
-    runs: list[list[str]] = []
-
-    def run(argv: list[str]) -> int:
-        runs.append(argv)
-        return 75
-
-    monkeypatch.setattr(sendmail, "main", run)
-    return runs
-
-
-@pytest.mark.parametrize(
-    ("arguments", "argv"),
-    [
-        (["sendmail"], ["sendmail"]),
-        (["sendmail", "-t", "-i"], ["sendmail", "-t", "-i"]),
-        (["sendmail", "--", "-c"], ["sendmail", "--", "-c"]),
-        (["-c", "f.toml", "sendmail", "a@b"], ["sendmail", "-C", "f.toml", "a@b"]),
-        (["-cf.toml", "sendmail"], ["sendmail", "-C", "f.toml"]),
-        (["--config", "f.toml", "sendmail", "-bp"], ["sendmail", "-C", "f.toml", "-bp"]),
-        (["--config=f.toml", "sendmail"], ["sendmail", "-C", "f.toml"]),
-        (["-c", "sendmail", "sendmail"], ["sendmail", "-C", "sendmail"]),
-    ],
-)
-def test_sendmail_is_handed_all_that_is_its_own(
-    arguments: list[str], argv: list[str], handed: list[list[str]]
-) -> None:
-    assert cli.main(arguments) == 75
-    assert handed == [argv]
-
-
-@pytest.mark.parametrize(
-    "arguments",
-    [
-        ["-c", "f.toml", "--check", "sendmail"],
-        ["--check", "-c", "f.toml", "sendmail", "-t"],
-        ["-c", "f.toml", "lost"],
-        ["--check"],
-        [],
-    ],
-)
-def test_anything_else_is_wrong_usage(
-    arguments: list[str], handed: list[list[str]], capsys: pytest.CaptureFixture[str]
-) -> None:
-    with pytest.raises(SystemExit, match="2"):
-        cli.main(arguments)
-    assert capsys.readouterr().err.startswith("usage: pfsmtp ")
-    assert handed == []
-
-
-def test_a_file_may_be_called_like_a_command(capsys: pytest.CaptureFixture[str]) -> None:
-    assert cli.main(["-c", "sendmail", "--check"]) == 1
-    assert "there is no such file" in capsys.readouterr().err
-
-
-@pytest.mark.parametrize("prefix", [[], ["-c", "f.toml"]])
-def test_next_to_nothing_is_imported_for_sendmail(prefix: list[str]) -> None:
-    program = (
-        f"import sys; from pfsmtp import cli; status = cli.main({[*prefix, 'sendmail', '-Z']!r});"
-        " print(*sys.modules); sys.exit(status)"
+def config(tmp_path: Path) -> Path:
+    (tmp_path / "users").write_text("alice : alice@example.org\n")
+    path = tmp_path / "in.toml"
+    path.write_text(
+        'role = "inbound"\nhostname = "mx.example.org"\n'
+        '[listen]\nsmtp = ["127.0.0.1:0"]\n'
+        '[tls]\ncertificate = "cert.pem"\nkey = "key.pem"\n'
+        '[local]\nusers = "users"\nmaildir = "mail/{login}"\n'
     )
-    done = subprocess.run(
-        [sys.executable, "-S", "-c", program],
-        capture_output=True,
-        cwd=ROOT,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-    assert done.returncode == 64, done.stderr
-    assert HEAVY.isdisjoint(done.stdout.split())
+    return path
+
+
+def test_version_is_told() -> None:
+    assert run("--version").stdout == f"pfsmtp {__version__}\n"
+
+
+@pytest.mark.parametrize("name", ["inbound.toml", "outbound.toml"])
+def test_shipped_configuration_passes_the_check(name: str) -> None:
+    checked = run("-c", ROOT / "conf" / name, "--check")
+    assert checked.returncode == 0, checked.stderr
+    assert checked.stdout.endswith("OK\n")
+
+
+def test_check_leaves_nothing_behind(config: Path) -> None:
+    before = sorted(config.parent.rglob("*"))
+    assert run("-c", config, "--check").returncode == 0
+    assert sorted(config.parent.rglob("*")) == before
+
+
+def test_check_finds_what_is_wrong_with_the_users(config: Path) -> None:
+    (config.parent / "users").write_text("alice alice@example.org\n")
+    checked = run("-c", config, "--check")
+    assert checked.returncode == 1
+    assert f"{config.parent / 'users'}:1" in checked.stderr
+    assert "Traceback" not in checked.stderr
+
+
+def test_check_finds_what_is_wrong_with_a_certificate(config: Path) -> None:
+    (config.parent / "cert.pem").write_text("nonsense\n")
+    (config.parent / "key.pem").write_bytes(key_pem(ecdsa_key()))
+    checked = run("-c", config, "--check")
+    assert checked.returncode == 1
+    assert str(config.parent / "cert.pem") in checked.stderr
+
+
+def test_without_a_configuration_the_usage_is_told() -> None:
+    called = run()
+    assert called.returncode == 2
+    assert "-c FILE" in called.stderr
+
+
+def test_configuration_that_is_not_there_is_named(tmp_path: Path) -> None:
+    called = run("-c", tmp_path / "none.toml")
+    assert called.returncode == 1
+    assert str(tmp_path / "none.toml") in called.stderr
+    assert "Traceback" not in called.stderr

@@ -8,6 +8,6 @@ outbound     a receiver whose messages go into the queue, and deliverers
 confinement  what each kind of worker is left with
 """
 
-from pfsmtp.compose.service import MailService
+from pfsmtp.compose.service import MailService, check
 
-__all__ = ["MailService"]
+__all__ = ["MailService", "check"]

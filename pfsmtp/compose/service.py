@@ -142,6 +142,32 @@ class MailGeneration:
     close: Callable[[], None]
 
 
+def check(path: Path, log: Log) -> None:
+    """See that a server could run with this configuration, and change nothing. Raises ServiceError.
+
+    What only a start shows is left out: whether addresses can be bound, and directories written.
+    """
+    try:
+        config = configuration.load(path)
+        identity(config.user, config.group)
+        match config:
+            case Inbound():
+                InboundPlan(config)
+            case Outbound():
+                from pfsmtp.compose.outbound import OutboundPlan
+
+                OutboundPlan(config)
+        certificate, key = config.tls.certificate, config.tls.key
+        if certificate is not None and key is not None and certificate.exists():
+            server_context(_pairs(config, certificate, key), log)
+    except (ConfigError, UserMapError, TLSError, OSError) as error:
+        raise ServiceError(str(error)) from error
+
+
+def _pairs(config: Config, certificate: Path, key: Path) -> list[CertificatePair]:
+    return [CertificatePair(certificate=certificate, key=key), *config.tls.more]
+
+
 def _tls_context(config: Config, log: Log) -> ssl.SSLContext | None:
     """The context of all connections; with a certificate of our own making at the first start."""
     certificate, key = config.tls.certificate, config.tls.key
@@ -149,6 +175,4 @@ def _tls_context(config: Config, log: Log) -> ssl.SSLContext | None:
         return None
     if ensure_self_signed(certificate, key, hostname=config.hostname):
         log.event("certificate-made", file=str(certificate), reason="none was there: self-signed")
-    return server_context(
-        [CertificatePair(certificate=certificate, key=key), *config.tls.more], log
-    )
+    return server_context(_pairs(config, certificate, key), log)
