@@ -1,0 +1,76 @@
+"""Listeners of all generations: shared, bound once, closed when nobody needs them."""
+
+from __future__ import annotations
+
+import socket
+
+import pytest
+
+from pfsmtp.compose.listeners import Listeners
+from pfsmtp.config import Address, Listen
+from pfsmtp.net.listener import BindError
+from pfsmtp.process.systemd import InheritedDescriptor
+from tests.running.program import free_port
+
+
+def listen(*ports: int, smtps: tuple[int, ...] = ()) -> Listen:
+    return Listen(
+        smtp=tuple(Address.parse(f"127.0.0.1:{port}") for port in ports),
+        smtps=tuple(Address.parse(f"127.0.0.1:{port}") for port in smtps),
+    )
+
+
+def is_bound(port: int) -> bool:
+    with socket.socket() as sock:
+        return sock.connect_ex(("127.0.0.1", port)) == 0
+
+
+def test_generations_share_what_both_want_and_the_rest_is_closed() -> None:
+    first, second = free_port(), free_port()
+    listeners = Listeners([])
+    old = listeners.take(listen(first, second))
+    new = listeners.take(listen(second))
+    assert old[1] is new[0]
+    listeners.give_back(old)
+    assert not is_bound(first)
+    assert is_bound(second)
+    listeners.give_back(new)
+    assert not is_bound(second)
+
+
+def test_failure_to_bind_one_binds_none() -> None:
+    free = free_port()
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        with pytest.raises(BindError):
+            Listeners([]).take(listen(free, other.getsockname()[1]))
+        assert not is_bound(free)
+
+
+def test_socket_that_systemd_passed_is_taken_for_the_address_it_is_bound_to() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as passed:
+        port = passed.getsockname()[1]
+        listeners = Listeners([InheritedDescriptor(passed.fileno(), "smtp")])
+        taken = listeners.take(listen(port))
+        assert [listener.socket.getsockname()[1] for listener in taken] == [port]
+        listeners.give_back(taken)
+        assert is_bound(port), "the passed one stays open, to be taken again"
+
+
+def test_socket_that_no_address_names_is_listened_on_with_tls_if_its_unit_says_so() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as passed:
+        listeners = Listeners([InheritedDescriptor(passed.fileno(), "smtps")])
+        taken = listeners.take(listen(free_port()))
+        assert [listener.implicit_tls for listener in taken] == [False, True]
+        listeners.give_back(taken)
+
+
+def test_worker_keeps_only_its_own() -> None:
+    first, second = free_port(), free_port()
+    listeners = Listeners([])
+    old = listeners.take(listen(first))
+    new = listeners.take(listen(second))
+    listeners.keep_only(new)
+    assert not is_bound(first)
+    assert is_bound(second)
+    listeners.give_back(old)
+    listeners.give_back(new)
