@@ -31,10 +31,12 @@ def test_when_all_are_taken_the_last_is_shared() -> None:
 
 def test_holder_killed_while_it_takes_a_seat_stops_nobody() -> None:
     seats = Seats(4)
-    pid = os.fork()
-    if pid == 0:
+
+    def die_holding_the_lock() -> None:
         seats._lock.acquire(1.0)
         os.kill(os.getpid(), signal.SIGKILL)
-    os.waitpid(pid, 0)
-    assert seats.of(pid) is None
+
+    child = Child(die_holding_the_lock)
+    child.end()
+    assert seats.of(child.pid) is None
     assert Child(seats.take).result() == 0
