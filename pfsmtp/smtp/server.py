@@ -39,6 +39,7 @@ _TOO_MANY_ERRORS = Reply(421, "Too many errors", (7, 0), After.CLOSE)
 _LINE_TOO_LONG = Reply(500, f"A line has at most {command.LONGEST_LINE} octets", (5, 2))
 _BARE_LINE_FEED = Reply(500, "A line ends with CRLF", (5, 2), After.CLOSE)
 _NOT_SMTP = Reply(554, "This is an SMTP server", (5, 1), After.CLOSE)
+_UNASKED = Reply(554, "The message came before it was asked for", (5, 1), After.CLOSE)
 _INJECTED = Reply(554, "Nothing may follow STARTTLS before TLS is up", (5, 1), After.CLOSE)
 
 _OTHER_PROTOCOLS = frozenset((b"GET", b"POST", b"PUT", b"HEAD", b"OPTIONS", b"CONNECT", b"DELETE"))
@@ -59,7 +60,7 @@ class Need(Enum):
 class Dialogue:
     """One session, from the greeting to the close."""
 
-    __slots__ = ("_output", "cut_off", "draining", "input", "session")
+    __slots__ = ("_data_refused", "_output", "cut_off", "draining", "input", "session")
 
     def __init__(self, session: Session) -> None:
         self.session = session
@@ -68,6 +69,8 @@ class Dialogue:
         """What comes behind the present transaction, or the first, is answered 421."""
         self.cut_off = False
         """We end it, and the client may not have expected that."""
+        self._data_refused = False
+        """The last command was DATA, and was refused."""
         self._output: list[bytes] = []
 
     def start(self) -> None:
@@ -150,16 +153,18 @@ class Dialogue:
         except DeliveryFailure as failure:
             reply = refusal(failure)
             self.session.log.event("failure", reason=str(failure), cause=str(failure.__cause__))
-        if reply is None:
-            return None
-        if reply.code >= 400:
+        if reply is not None and reply.code >= 400:
             return self._refuse(verb, argument, reply)
-        return self._say(reply)
+        self._data_refused = False
+        return None if reply is None else self._say(reply)
 
     def _refuse(self, verb: bytes, argument: bytes, reply: Reply) -> Need | None:
         session = self.session
         if verb in _OTHER_PROTOCOLS:
             reply = _NOT_SMTP
+        elif self._is_unasked(verb, reply):
+            reply = _UNASKED
+        self._data_refused = verb == b"DATA"
         session.log.event(
             "refused",
             client=session.peer.address,
@@ -168,6 +173,17 @@ class Dialogue:
             reason=f"{reply.code} {reply.lines[0]}",
         )
         return self._say(reply)
+
+    def _is_unasked(self, verb: bytes, reply: Reply) -> bool:
+        """Whether this is, or is followed by, a message that was sent without waiting for 354.
+
+        RFC 2920 §3.1: DATA is the last command of a group. What is behind one that was refused
+        is text of somebody else's choice, and would be read as commands. It is recognised when it
+        is there already, or when its first line is no command.
+        """
+        if verb == b"DATA":
+            return len(self.input) > 0
+        return self._data_refused and reply.code == 500
 
     def _say(self, reply: Reply) -> Need | None:
         """Put a reply behind the others, and tell what follows from it."""

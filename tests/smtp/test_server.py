@@ -130,6 +130,17 @@ def test_million_noops_gather_no_more_than_some_output() -> None:
     assert rounds > 50
 
 
+def test_rfc2920_3_1_message_behind_a_refused_data_is_not_run() -> None:
+    store = FakeStore()
+    dialogue = make_dialogue(store)
+    begun = ("HELO client", "MAIL FROM:<a@example.net>", "RCPT TO:<nobody@example.com>", "DATA")
+    body = ("RSET", "MAIL FROM:<a@example.net>", "RCPT TO:<alice@example.org>", "DATA", "a", ".")
+    dialogue.input.feed("".join(f"{line}\r\n" for line in (*begun, *body)).encode())
+    assert dialogue.advance() is Need.CLOSE
+    assert dialogue.take_output().splitlines()[-1][:9] == b"554 5.5.1"
+    assert store.messages == []
+
+
 def test_rfc3207_6_octets_behind_starttls_end_the_dialogue_and_are_not_run() -> None:
     store = FakeStore()
     dialogue = make_dialogue(store)
