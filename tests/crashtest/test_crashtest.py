@@ -1,7 +1,4 @@
-"""`pfsmtp -c FILE crashtest` as an operator runs it: short runs, and what ends one.
-
-The long ones are in `test_long`.
-"""
+"""`pfsmtp -c FILE crashtest` as an operator runs it: for seconds, or ten minutes."""
 
 from __future__ import annotations
 
@@ -13,65 +10,13 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from tests import needs
+from tests.crashtest.running import Figures, Run, as_lines
+from tests.figures import Show
 from tests.running.program import PATIENCE, ROOT, Program, eventually, open_to_nobody
-
-Figures = dict[str, int]
-
-
-class Run:
-    """One run on the configuration of a server that is not started otherwise."""
-
-    def __init__(self, server: Program, *options: str) -> None:
-        self.base = server.directory
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "pfsmtp", "-c", str(server.config), "crashtest", *options],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            env=os.environ | {"PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "error"},
-            text=True,
-        )
-        self.told = self.progress = ""
-
-    def end(self) -> int:
-        """Wait for its end, and return the exit status."""
-        self.told, self.progress = self.process.communicate(timeout=100)
-        assert "Traceback" not in self.progress
-        return self.process.returncode
-
-    @property
-    def verdict(self) -> dict[str, Any]:
-        told: dict[str, Any] = json.loads(self.told)
-        return told
-
-    @property
-    def figures(self) -> Figures:
-        figures: Figures = self.verdict["figures"]
-        return figures
-
-    @property
-    def site(self) -> Path | None:
-        """Its directory, if it has one."""
-        return next(self.base.glob("pfsmtp-crashtest-*"), None)
-
-    def delivered(self) -> list[Path]:
-        """The files in the Maildirs of the test."""
-        return list(self.base.glob("pfsmtp-crashtest-*/mail/user*/new/*"))
-
-    def log(self) -> str:
-        """What the server has logged so far."""
-        path = self.site / "server.log" if self.site is not None else None
-        return path.read_text() if path is not None and path.exists() else ""
-
-    def abandon(self) -> None:
-        if self.process.poll() is None:
-            self.process.kill()
-        self.process.communicate()
 
 
 @pytest.fixture
@@ -105,7 +50,16 @@ def is_pending(number: signal.Signals, pid: int) -> bool:
     return bool(int(found[1], 16) >> (number - 1) & 1)
 
 
-SHORT = ("--for", "3s", "--every", "250ms", "--clients", "4", "--json")
+@pytest.fixture(
+    params=[
+        ("--for", "3s", "--every", "250ms", "--clients", "4"),
+        pytest.param(("--for", "10min"), marks=[pytest.mark.slow, pytest.mark.timeout(1200)]),
+    ],
+    ids=["seconds", "ten-minutes"],
+)
+def options(request: pytest.FixtureRequest) -> tuple[str, ...]:
+    """How long, and how hard."""
+    return (*request.param, "--json")
 
 
 def in_order(figures: Figures) -> bool:
@@ -117,11 +71,12 @@ def in_order(figures: Figures) -> bool:
 
 
 def test_i1_inbound_loses_nothing_that_was_acknowledged(
-    inbound: Program, run: Callable[..., Run]
+    inbound: Program, run: Callable[..., Run], options: tuple[str, ...], show: Show
 ) -> None:
     before = sorted(inbound.directory.rglob("*"))
-    crash = run(inbound, *SHORT)
+    crash = run(inbound, *options)
     assert crash.end() == 0, crash.told + crash.progress
+    show("Crash test: inbound", as_lines(crash.figures))
     figures = crash.figures
     assert in_order(figures)
     assert figures["found"] == figures["acknowledged_recipients"]
@@ -130,11 +85,12 @@ def test_i1_inbound_loses_nothing_that_was_acknowledged(
 
 
 def test_o2_outbound_brings_every_recipient_to_one_end(
-    outbound: Program, run: Callable[..., Run]
+    outbound: Program, run: Callable[..., Run], options: tuple[str, ...], show: Show
 ) -> None:
     before = sorted(outbound.directory.rglob("*"))
-    crash = run(outbound, *SHORT)
+    crash = run(outbound, *options)
     assert crash.end() == 0, crash.told + crash.progress
+    show("Crash test: outbound", as_lines(crash.figures))
     figures = crash.figures
     assert in_order(figures)
     ends = sum(figures[end] for end in ("delivered", "bounced", "queued"))
@@ -146,10 +102,15 @@ def test_o2_outbound_brings_every_recipient_to_one_end(
 
 
 def test_o2_outbound_into_inbound_loses_nothing_between_them(
-    inbound: Program, outbound: Program, run: Callable[..., Run]
+    inbound: Program,
+    outbound: Program,
+    run: Callable[..., Run],
+    options: tuple[str, ...],
+    show: Show,
 ) -> None:
-    crash = run(outbound, *SHORT, "--into", str(inbound.config))
+    crash = run(outbound, *options, "--into", str(inbound.config))
     assert crash.end() == 0, crash.told + crash.progress
+    show("Crash test: outbound into inbound", as_lines(crash.figures))
     figures = crash.figures
     assert in_order(figures)
     assert figures["delivered"] == figures["acknowledged_recipients"]
