@@ -162,6 +162,8 @@ class Program:
     smtps_port: int = 0
     prefix: tuple[str, ...] = ()
     """A command to run it under, unless `start` is given another."""
+    inherited: tuple[int, ...] = ()
+    """Descriptors that it is given along."""
 
     # -- its life
 
@@ -175,6 +177,7 @@ class Program:
                 stdout=errors,
                 stderr=errors,
                 cwd=self.directory,
+                pass_fds=self.inherited,
                 env=os.environ | {"PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "error"},
             )
         if ready:
