@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import re
 import subprocess
-import tomllib
 from pathlib import Path
 
 import pytest
 
-from pfsmtp.config import load
+from pfsmtp.config import Config, Outbound, load
 from pfsmtp.process import errors
 from pfsmtp.process.master import Master
 from tests import needs
@@ -25,6 +24,9 @@ def section(heading: str) -> str:
     return rest.partition("\n## ")[0]
 
 
+ITS_LOG = section("The outbound server").partition("\n### Its log\n")[2].partition("\n### ")[0]
+
+
 def first_cells(text: str) -> list[str]:
     """The first cells of a table's rows, without its head."""
     return re.findall(r"^\| (?!Event|Signal|Status|---)(.*?) \|", text, re.MULTILINE)
@@ -32,8 +34,9 @@ def first_cells(text: str) -> list[str]:
 
 def test_every_event_it_names_is_logged_somewhere() -> None:
     code = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "pfsmtp").rglob("*.py"))
-    events = re.findall(r"`([a-z-]+)`", "".join(first_cells(section("Logs"))))
-    assert len(events) > 20
+    cells = first_cells(section("Logs")) + first_cells(ITS_LOG)
+    events = re.findall(r"`([a-z-]+)`", "".join(cells))
+    assert len(events) > 35
     assert [event for event in events if f'"{event}"' not in code] == []
 
 
@@ -52,18 +55,29 @@ def test_every_exit_status_it_names_is_the_masters() -> None:
     ]
 
 
-def test_the_configuration_it_shows_loads(tmp_path: Path) -> None:
-    (shown,) = re.findall(r"```toml\n(.*?)```", TEXT, re.DOTALL)
-    path = tmp_path / "inbound.toml"
-    path.write_text(f'role = "inbound"\n{shown}', encoding="utf-8")
-    config = load(path)
-    assert set(tomllib.loads(shown)) == {"hostname", "listen", "tls", "local"}
-    assert [address.port for address in (*config.listen.smtp, *config.listen.smtps)] == [
-        25,
-        25,
-        465,
-        465,
-    ]
+def shown(role: str, directory: Path) -> Config:
+    """The configuration that it shows for this role."""
+    inbound, outbound = re.findall(r"```toml\n(.*?)```", TEXT, re.DOTALL)
+    path = directory / f"{role}.toml"
+    text = {"inbound": inbound, "outbound": outbound}[role]
+    path.write_text(f'role = "{role}"\n{text}', encoding="utf-8")
+    return load(path)
+
+
+@pytest.mark.parametrize(
+    ("role", "ports"), [("inbound", [25, 25, 465, 465]), ("outbound", [25, 25])]
+)
+def test_the_configuration_it_shows_loads(role: str, ports: list[int], tmp_path: Path) -> None:
+    listen = shown(role, tmp_path).listen
+    assert [address.port for address in (*listen.smtp, *listen.smtps)] == ports
+
+
+def test_the_outbound_server_keeps_its_mail_where_its_unit_lets_it(tmp_path: Path) -> None:
+    config = shown("outbound", tmp_path)
+    unit = (ROOT / "conf" / "pfsmtp-outbound.service").read_text(encoding="utf-8")
+    (name,) = re.findall(r"^StateDirectory=(\S+)$", unit, re.MULTILINE)
+    assert isinstance(config, Outbound)
+    assert config.queue.directory.is_relative_to(f"/var/lib/{name}")
 
 
 def test_the_renewal_hook_is_a_shell_script() -> None:
