@@ -12,8 +12,8 @@ import re
 
 from pfsmtp.smtp import extension
 from pfsmtp.smtp.address import Mailbox
-from pfsmtp.smtp.data import TOO_LARGE, Chunk, Data, RefusedChunk
-from pfsmtp.smtp.errors import PeerError
+from pfsmtp.smtp.data import TOO_LARGE, Chunk, Data, Incoming, RefusedChunk, refusal
+from pfsmtp.smtp.errors import DeliveryFailure, PeerError
 from pfsmtp.smtp.reply import After, Reply
 from pfsmtp.smtp.session import Session
 from pfsmtp.smtp.transaction import Transaction
@@ -170,9 +170,20 @@ def bdat(session: Session, argument: bytes) -> Reply | None:
     elif not transaction.recipients:
         session.incoming = RefusedChunk(size, _NO_RECIPIENTS)
     else:
-        message = transaction.message or session.receive(transaction)
-        session.incoming = Chunk(message, size, last=last)
+        session.incoming = _chunk(session, transaction, size, last=last)
     return None
+
+
+def _chunk(session: Session, transaction: Transaction, size: int, *, last: bool) -> Incoming:
+    """What takes the octets of a chunk that is in its place."""
+    try:
+        message = transaction.message or session.receive(transaction)
+    except DeliveryFailure as failure:
+        # RFC 3030 §2: the octets come all the same; without them, the next chunks are no message
+        session.report(failure)
+        session.abandon()
+        return RefusedChunk(size, refusal(failure))
+    return Chunk(message, size, last=last)
 
 
 def _path(argument: bytes, keyword: bytes) -> tuple[Mailbox | None, bytes]:

@@ -152,7 +152,7 @@ class Dialogue:
             reply = error.reply
         except DeliveryFailure as failure:
             reply = refusal(failure)
-            self.session.log.event("failure", reason=str(failure), cause=str(failure.__cause__))
+            self.session.report(failure)
         if reply is not None and reply.code >= 400:
             return self._refuse(verb, argument, reply)
         self._data_refused = False

@@ -14,6 +14,7 @@ from pfsmtp.config import Limits
 from pfsmtp.log import Log
 from pfsmtp.smtp.data import Incoming, IncomingMessage
 from pfsmtp.smtp.envelope import Encryption, Origin
+from pfsmtp.smtp.errors import DeliveryFailure
 from pfsmtp.smtp.ports import AccessPolicy, MessageStore, Peer, Receipt
 from pfsmtp.smtp.reply import Reply
 from pfsmtp.smtp.transaction import Transaction
@@ -138,6 +139,10 @@ class Session:
         self.accepted += 1
         self.errors = 0
         return Reply(250, f"Message {result.id} is safe", (0, 0))
+
+    def report(self, failure: DeliveryFailure) -> None:
+        """Log a failure that is not the end of a message."""
+        self.log.event("failure", reason=str(failure), cause=str(failure.__cause__))
 
     def _origin(self, transaction: Transaction) -> Origin:
         return Origin(

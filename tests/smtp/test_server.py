@@ -79,6 +79,20 @@ def test_i10_failure_of_the_store_is_answered_and_leaves_the_dialogue_in_step(
     assert [message.octets for message in store.messages] == [b"text\n"]
 
 
+def test_rfc3030_2_chunk_that_the_store_refuses_is_read_and_ends_the_transaction() -> None:
+    store = FakeStore(begin_fails=TransientFailure(3, 0, "broken"))
+    dialogue = make_dialogue(store)
+    begin(dialogue)
+    dialogue.input.feed(b"BDAT 6\r\nQUIT\r\nNOOP\r\n")
+    dialogue.advance()
+    assert dialogue.take_output().startswith(b"451 4.3.0 broken\r\n250 ")
+    store.begin_fails = None
+    dialogue.input.feed(b"BDAT 5 LAST\r\nrest\n")
+    dialogue.advance()
+    assert dialogue.take_output().startswith(b"503 "), "not without its beginning"
+    assert store.messages == []
+
+
 def test_size_that_does_not_fit_on_the_disk_is_refused_at_mail() -> None:
     store = FakeStore(free=1000)
     dialogue = make_dialogue(store)
