@@ -28,7 +28,7 @@ from pfsmtp.mailqueue.segment import (
     unlock,
     write,
 )
-from pfsmtp.mailqueue.slot import Damage, Head
+from pfsmtp.mailqueue.slot import Block, Damage, Head
 from pfsmtp.mailqueue.state import Phase
 
 _FIRST_READ = 16 * 1024
@@ -51,11 +51,12 @@ class Grip:
 
     __slots__ = (
         "_files",
+        "_octets",
         "_offset",
         "_pen",
         "_written",
+        "block",
         "head",
-        "octets",
         "place",
         "state",
         "unit",
@@ -69,7 +70,7 @@ class Grip:
         self._offset = offset_of(place)
         self._pen = files.segments.take(segment)
         try:
-            self._read(id)
+            self._begin(id)
         except Busy:
             files.segments.give(segment, self._pen)
             raise
@@ -88,35 +89,39 @@ class Grip:
     def finished(self) -> bool:
         return self.state.phase is Phase.FINISHED
 
-    def _read(self, id: int) -> None:
+    def _begin(self, id: int) -> None:
+        """Lock and read: the head, and of the units the one that is meant."""
         size = kind_of(segment_of(self.place)).size
         octets = claim(self._pen, self._lock_at, self._offset, min(size, _FIRST_READ))
         if octets is None:
             raise Busy
-        self.octets = memoryview(octets)
-        if slot.is_empty(self.octets):
+        self._octets = memoryview(octets)
+        if slot.is_empty(self._octets):
             raise Gone
-        self.read_on(slot.reach(self.octets))
-        self.head = Head(self.octets)
+        self.head = Head(self._read(0, slot.head_reach(self._octets)))
         if self.head.id != id:
             raise Gone
         self.unit = self.head.unit(unit_of(self.place))
-        self.state = self._written = self.unit.state(self.octets)
+        self.block = Block(self._read(self.unit.start, self.unit.end))
+        self.state = self._written = self.unit.state(self.block)
         if self.finished:
             raise Gone
 
-    def read_on(self, end: int) -> None:
-        """See that `octets` are those of the slot up to `end`, or to its own end."""
+    def read_body(self) -> bytes:
+        """What is in the slot of the body; nothing if it has a file of its own."""
+        return bytes(self._read(self.head.body_at, self.head.end))
+
+    def _read(self, start: int, end: int) -> memoryview:
+        """Octets of the slot, as many as there are."""
         end = min(end, kind_of(segment_of(self.place)).size)
-        there = len(self.octets)
-        if there < end:
-            more = os.pread(self._pen, end - there, self._offset + there)
-            self.octets = memoryview(bytes(self.octets) + more)
+        if end <= len(self._octets):
+            return self._octets[start:end]
+        return memoryview(os.pread(self._pen, max(end - start, 0), self._offset + start))
 
     def wished(self) -> tuple[int, Wish] | None:
         """What the operator wished while the unit was taken, with its number; None if nothing."""
-        octets = os.pread(self._pen, slot.WISH_SIZE, self._offset + self.unit.wish)
-        wish = self.unit.decode_wish(octets)
+        octets = os.pread(self._pen, slot.WISH_SIZE, self._offset + self.unit.start)
+        wish = self.unit.wish(octets)
         return wish if wish is not None and wish[0] > self.state.wish else None
 
     def obey(self, *, now: float) -> None:

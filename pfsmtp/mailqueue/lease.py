@@ -62,7 +62,7 @@ class UnitLease:
     def entry(self) -> Entry:
         grip = self._grip
         if self._entry_of is not grip.state:
-            self._entry = slot.entry_of(grip.head, grip.unit, grip.octets, grip.state)
+            self._entry = slot.entry_of(grip.head, grip.unit, grip.block, grip.state)
             self._entry_of = grip.state
         return self._entry
 

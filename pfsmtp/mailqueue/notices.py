@@ -73,7 +73,7 @@ def let_go(files: Files, place: int, id: int) -> None:
             domain: str | None = None
             with suppress(Busy, Gone), Grip(files, whole + number, id) as grip:
                 grip.state = state.let_go(grip.state)
-                domain = grip.unit.domain(grip.octets)
+                domain = grip.unit.domain(grip.block)
             if domain is not None:
                 files.announcer.tell_owner(domain, encode(whole, id))
 
@@ -102,7 +102,8 @@ def counts(files: Files, notice: Notice, id: int) -> bool:
         if found is None or found[0].id != notice.id:
             return True
         head, octets = found
-        draft = head.unit(unit_of(notice.place)).state(octets).draft
+        unit = head.unit(unit_of(notice.place))
+        draft = unit.state(unit.block(octets)).draft
     except (Damage, OSError):
         return False  # it will be seen when that can be read, or was set aside
     return draft is None or draft.id != id

@@ -43,10 +43,11 @@ class Reader:
         in_use = False
         for number in range(head.units) if units is None else units:
             unit = head.unit(number)
-            _, phase, next_attempt = unit.peek(octets)
+            block = unit.block(octets)
+            _, phase, next_attempt = unit.peek(block)
             if phase != Phase.FINISHED:
                 in_use = True
-                domain = unit.domain(octets)
+                domain = unit.domain(block)
                 if not self._is_mine(domain):
                     continue
                 if phase == Phase.WAITING:

@@ -138,9 +138,8 @@ class UnitShard:
             if _is_due(grip.state, now):
                 notices.settle_draft(self._files, grip)
             if _is_due(grip.state, now):
-                grip.read_on(grip.head.end)
-                entry = entry_of(grip.head, grip.unit, grip.octets, grip.state)
-                body = upkeep.check_body(self._files, grip.head, grip.octets)
+                entry = entry_of(grip.head, grip.unit, grip.block, grip.state)
+                body = upkeep.check_body(self._files, grip.head, grip.read_body())
                 return UnitLease(self._files, grip, body, entry=entry, done=self._done)
             grip.end()
             self._take_back(unit, grip.state)
@@ -230,7 +229,8 @@ class UnitShard:
         obeyed = False
         for number in units:
             unit = head.unit(number)
-            if unit.wish_in(octets) is not None and self._is_mine(unit.domain(octets)):
+            block = unit.block(octets)
+            if unit.wish(block) is not None and self._is_mine(unit.domain(block)):
                 with suppress(Busy, Gone), Grip(self._files, place + number, head.id) as grip:
                     grip.obey(now=self._files.clock())
                     obeyed = True

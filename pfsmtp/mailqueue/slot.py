@@ -29,7 +29,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import NewType, TypeVar
 from zlib import crc32
 
 import msgspec
@@ -55,6 +55,9 @@ _EIGHT_BIT, _LONG_LINES, _OUTSIDE = 1, 2, 4
 _pack = msgspec.msgpack.Encoder().encode
 
 T = TypeVar("T")
+
+Block = NewType("Block", memoryview)
+"""The octets of one unit, out of those of its slot."""
 
 
 class Damage(Exception):
@@ -121,38 +124,41 @@ def by_domain(recipients: Iterable[Recipient]) -> dict[str, list[Recipient]]:
 
 
 class Unit:
-    """Where one unit is within its slot."""
+    """Where one unit is within its slot; `block` is what is there."""
 
-    __slots__ = ("fixed", "id", "room", "wish")
+    __slots__ = ("_fixed", "end", "id", "room", "start")
 
     def __init__(self, id: int, row: tuple[int, int, int, int]) -> None:
-        start, room, fixed_length, fixed_crc = row
+        self.start, self.room, fixed_length, fixed_crc = row
+        self.end = self.start + WISH_SIZE + 2 * self.room + fixed_length
         self.id = id
-        self.wish = start
-        self.room = room
-        self.fixed = (start + WISH_SIZE + 2 * room, fixed_length, fixed_crc)
+        self._fixed = (fixed_length, fixed_crc)
+
+    def block(self, octets: memoryview) -> Block:
+        """What is of this unit in the octets of the whole slot. Raises Damage."""
+        if len(octets) < self.end:
+            raise Damage("the slot ends before the unit does")
+        return Block(octets[self.start : self.end])
 
     def state_at(self, version: int) -> int:
-        """Where the state of that version is kept."""
-        return self.wish + WISH_SIZE + self.room * (version & 1)
+        """Where in the slot the state of that version is kept."""
+        return self.start + WISH_SIZE + self.room * (version & 1)
 
-    def peek(self, octets: memoryview) -> tuple[int, int, float]:
+    def peek(self, block: Block) -> tuple[int, int, float]:
         """Return version, phase and next attempt of its state. Raises Damage."""
-        first, second = self._both(octets)
-        older = record.peek(first, self.id)
-        newer = record.peek(second, self.id)
-        if older is None or (newer is not None and newer[0] > older[0]):
-            older = newer
-        if older is None:
+        first = record.peek(self._state_in(block, 0), self.id)
+        second = record.peek(self._state_in(block, 1), self.id)
+        if first is None or (second is not None and second[0] > first[0]):
+            first = second
+        if first is None:
             raise Damage("no state of a unit is whole")
-        return older
+        return first
 
-    def state(self, octets: memoryview) -> State:
+    def state(self, block: Block) -> State:
         """Return its state. Raises Damage."""
-        version, _, _ = self.peek(octets)
-        at = self.state_at(version)
+        version, _, _ = self.peek(block)
         try:
-            state = record.decode(octets[at : at + self.room], self.id)
+            state = record.decode(self._state_in(block, version), self.id)
         except (msgspec.MsgspecError, ValueError, IndexError) as error:
             raise Damage("the state of a unit makes no sense") from error
         if state is None:
@@ -162,40 +168,39 @@ class Unit:
     def encode(self, state: State) -> bytes:
         return record.encode(state, self.id, self.room)
 
-    def domain(self, octets: memoryview) -> str:
+    def domain(self, block: Block) -> str:
         """Return its domain only, in lower case. Raises Damage."""
-        return _read(_unpack_domain, self._fixed(octets)).domain
+        return _read(_unpack_domain, self._fixed_in(block)).domain
 
-    def recipients(self, octets: memoryview) -> tuple[str, tuple[Recipient, ...]]:
+    def recipients(self, block: Block) -> tuple[str, tuple[Recipient, ...]]:
         """Return its domain and its recipients. Raises Damage."""
-        fixed = _read(_unpack_fixed, self._fixed(octets))
+        fixed = _read(_unpack_fixed, self._fixed_in(block))
         return fixed.domain, tuple([_recipient(each) for each in fixed.addresses])
 
-    def decode_wish(self, octets: bytes) -> tuple[int, Wish] | None:
-        """Return the operator's last wish with its number; None if there is none."""
-        if len(octets) != WISH_SIZE:
+    def wish(self, octets: bytes | Block) -> tuple[int, Wish] | None:
+        """Return the operator's last wish with its number; None if there is none.
+
+        The first octets of the block are enough.
+        """
+        wish = bytes(octets[:WISH_SIZE])
+        if len(wish) != WISH_SIZE:
             return None
-        crc, number, id, kind = _WISH.unpack(octets)
-        if not number or id != self.id or kind >= len(_WISHES) or crc32(octets[4:]) != crc:
+        crc, number, id, kind = _WISH.unpack(wish)
+        if not number or id != self.id or kind >= len(_WISHES) or crc32(wish[4:]) != crc:
             return None
         return number, _WISHES[kind]
-
-    def wish_in(self, octets: memoryview) -> tuple[int, Wish] | None:
-        """As `decode_wish`, of a whole slot."""
-        return self.decode_wish(bytes(octets[self.wish : self.wish + WISH_SIZE]))
 
     def encode_wish(self, number: int, wish: Wish) -> bytes:
         octets = _WISH.pack(0, number, self.id, _WISHES.index(wish))
         return crc32(octets[4:]).to_bytes(4, "little") + octets[4:]
 
-    def _both(self, octets: memoryview) -> tuple[memoryview, memoryview]:
-        start = self.wish + WISH_SIZE
-        middle = start + self.room
-        return octets[start:middle], octets[middle : middle + self.room]
+    def _state_in(self, block: Block, version: int) -> memoryview:
+        at = WISH_SIZE + self.room * (version & 1)
+        return block[at : at + self.room]
 
-    def _fixed(self, octets: memoryview) -> memoryview:
-        start, length, crc = self.fixed
-        fixed = octets[start : start + length]
+    def _fixed_in(self, block: Block) -> memoryview:
+        length, crc = self._fixed
+        fixed = block[WISH_SIZE + 2 * self.room :]
         if len(fixed) != length or crc32(fixed) != crc:
             raise Damage("the recipients are not what was written")
         return fixed
@@ -207,7 +212,7 @@ class Head:
     __slots__ = ("_common", "_octets", "_units", "body_at", "id", "measures", "queued_at")
 
     def __init__(self, octets: memoryview) -> None:
-        """Read it from what `reach` asks for, of a slot that is not empty. Raises Damage."""
+        """Read it from what `head_reach` asks for, at least. Raises Damage."""
         magic, crc, id, queued_at, common, units, flags, body_at, length, body_crc = (
             _HEAD.unpack_from(octets)
         )
@@ -220,7 +225,7 @@ class Head:
         self._octets = octets
         self._units: int = units
         self._common = (table_end, end)
-        if body_at > len(octets) or crc32(octets[_CHECKED_FROM:end]) != crc:
+        if end > len(octets) or crc32(octets[_CHECKED_FROM:end]) != crc:
             raise Damage("the head is not what was written")
         if not units or body_at < end:
             raise Damage("the head makes no sense")
@@ -242,7 +247,7 @@ class Head:
         if number >= self._units:
             raise Damage("there is no such unit")
         unit = Unit(self.id, _ROW.unpack_from(self._octets, _HEAD.size + number * _ROW.size))
-        if unit.fixed[0] + unit.fixed[1] > self.body_at:
+        if unit.end > self.body_at:
             raise Damage("a unit is outside of the head")
         return unit
 
@@ -278,11 +283,20 @@ def is_empty(octets: memoryview) -> bool:
     return octets[:PAGE] == EMPTY
 
 
-def reach(octets: memoryview) -> int:
-    """Return how many octets of a slot to read, given its first page, for all up to the body."""
-    if len(octets) < PAGE:
-        raise Damage("the file ends before the slot does")
-    return max(PAGE, _HEAD.unpack_from(octets)[7]) if octets[:8] == _MAGIC else PAGE
+def reach(page: memoryview) -> int:
+    """Return how many octets of a slot to read, given its first page, for all up to the body.
+
+    Raises Damage.
+    """
+    return max(PAGE, _front(page)[7]) if _is_head(page) else PAGE
+
+
+def head_reach(page: memoryview) -> int:
+    """As `reach`, for the head without the units."""
+    if not _is_head(page):
+        return PAGE
+    _, _, _, _, common, units, *_ = _front(page)
+    return max(PAGE, _HEAD.size + units * _ROW.size + common)
 
 
 def is_free(octets: memoryview) -> bool:
@@ -290,12 +304,13 @@ def is_free(octets: memoryview) -> bool:
     if is_empty(octets):
         return True
     head = Head(octets)
-    return all(head.unit(number).peek(octets)[1] == Phase.FINISHED for number in range(head.units))
+    units = [head.unit(number) for number in range(head.units)]
+    return all(unit.peek(unit.block(octets))[1] == Phase.FINISHED for unit in units)
 
 
-def entry_of(head: Head, unit: Unit, octets: memoryview, state: State) -> Entry:
+def entry_of(head: Head, unit: Unit, block: Block, state: State) -> Entry:
     """A unit as its deliverer sees it. Raises Damage."""
-    domain, recipients = unit.recipients(octets)
+    domain, recipients = unit.recipients(block)
     if len(recipients) != len(state.progress):
         raise Damage("the state of a unit is that of others")
     return Entry(
@@ -359,6 +374,16 @@ def compose(
     )
     checked = b"".join((head[_CHECKED_FROM:], *table, common))
     return b"".join((_MAGIC, crc32(checked).to_bytes(4, "little"), checked, *blocks))
+
+
+def _is_head(page: memoryview) -> bool:
+    if len(page) < PAGE:
+        raise Damage("the file ends before the slot does")
+    return page[:8] == _MAGIC
+
+
+def _front(page: memoryview) -> tuple[int, ...]:
+    return _HEAD.unpack_from(page)
 
 
 def _read(decode: Callable[[memoryview], T], octets: memoryview) -> T:

@@ -69,9 +69,10 @@ def _leave(files: Files, wish: Wish, place: int, id: int) -> None:
             raise Gone
         head, octets = found
         unit = head.unit(unit_of(place))
-        before = unit.wish_in(octets)
-        number = max(unit.state(octets).wish, before[0] if before else 0) + 1
-        write(pen, offset_of(place) + unit.wish, unit.encode_wish(number, wish))
+        block = unit.block(octets)
+        before = unit.wish(block)
+        number = max(unit.state(block).wish, before[0] if before else 0) + 1
+        write(pen, offset_of(place) + unit.start, unit.encode_wish(number, wish))
 
 
 def _hold_slot(pen: int, at: int) -> bool:

@@ -87,15 +87,14 @@ def _view(
     """One unit; None when it is finished, does not count yet, or cannot be read."""
     try:
         unit = head.unit(number)
-        state = unit.state(octets)
+        block = unit.block(octets)
+        state = unit.state(block)
         condition = _PHASES.get(state.phase)
         if condition is None:
             return None
         if any(start <= at < end for start, end in locked):
             condition = Condition.ACTIVE
-        return View(
-            entry_of(head, unit, octets, state), condition, state.next_attempt, state.reason
-        )
+        return View(entry_of(head, unit, block, state), condition, state.next_attempt, state.reason)
     except Damage:
         return None
 

@@ -46,14 +46,14 @@ SPARE = 4
 """Files of free slots without an owner that are kept, of each kind."""
 
 
-def check_body(files: Files, head: Head, octets: memoryview) -> SlotBody | FileBody:
+def check_body(files: Files, head: Head, octets: bytes) -> SlotBody | FileBody:
     """Open the body of a message, and see that it is whole. Raises Damage, OSError.
 
-    `octets` are those of the slot, up to the body's end if it is in there.
+    `octets` are those from `body_at` to `end` of the slot.
     """
     measures = head.measures
     if not measures.outside:
-        return SlotBody(bytes(octets[head.body_at : head.body_at + measures.length]), measures)
+        return SlotBody(octets, measures)
     try:
         fd = open_body(files, head.id)
     except OSError as error:
@@ -98,8 +98,9 @@ def _examine(files: Files, octets: memoryview) -> tuple[str, int | None]:
         if not slot.is_free(octets):
             for number in range(head.units):
                 unit = head.unit(number)
-                slot.entry_of(head, unit, octets, unit.state(octets))
-            check_body(files, head, octets).close()
+                block = unit.block(octets)
+                slot.entry_of(head, unit, block, unit.state(block))
+            check_body(files, head, bytes(octets[head.body_at : head.end])).close()
     except Damage as damage:
         return str(damage), outside
     return "", outside

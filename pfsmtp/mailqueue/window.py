@@ -65,7 +65,8 @@ class Window:
             head = Head(octets)
             if text_of(head.id) != id:
                 return None
-            return upkeep.check_body(self._files, head, octets)
+            body = bytes(octets[head.body_at : head.end])
+            return upkeep.check_body(self._files, head, body)
         except Damage as damage:
             raise OSError(errno.EIO, f"it is damaged: {damage}") from damage
 

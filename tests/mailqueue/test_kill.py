@@ -11,6 +11,7 @@ import os
 import random
 import signal
 import time
+import traceback
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -97,19 +98,34 @@ def steer_for_ever(path: Path) -> None:
         time.sleep(0.02)
 
 
-def start(work: Callable[[], None]) -> int:
-    pid = os.fork()
-    if pid == 0:
-        try:
-            work()
-        finally:
-            os._exit(1)
-    return pid
+class Processes:
+    """The processes that run, each doing one of these works for ever."""
 
+    def __init__(self, works: list[Callable[[], None]]) -> None:
+        self._works = works
+        self._pids: dict[int, int] = {}
+        self.killed = 0
 
-def end(pid: int) -> None:
-    os.kill(pid, signal.SIGKILL)
-    os.waitpid(pid, 0)
+    def start(self, number: int) -> None:
+        pid = os.fork()
+        if pid == 0:
+            try:
+                self._works[number]()
+            except BaseException:
+                traceback.print_exc()
+            finally:
+                os._exit(1)
+        self._pids[number] = pid
+
+    def kill(self, number: int) -> None:
+        pid = self._pids.pop(number)
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+        self.killed += 1
+
+    def kill_all(self) -> None:
+        for number in list(self._pids):
+            self.kill(number)
 
 
 @pytest.mark.parametrize("seed", [1, 2])
@@ -127,39 +143,37 @@ def test_kill_9_of_all_kinds_of_processes_loses_nothing(tmp_path: Path, seed: in
         lambda: steer_for_ever(path),
     ]
     chance = random.Random(seed)
-    pids = [start(work) for work in works]
-    killed = killed_deliverers = 0
-    until = time.monotonic() + 4
-    while time.monotonic() < until:
-        time.sleep(chance.uniform(0.01, 0.15))  # they work meanwhile
-        number = chance.randrange(len(works))
-        end(pids[number])
-        killed += 1
-        killed_deliverers += PUTTERS <= number < PUTTERS + DELIVERERS
-        pids[number] = start(works[number])
-    for pid in pids:
-        end(pid)
-        killed += 1
+    processes = Processes(works)
+    killed_deliverers = 0
+    deliverers = range(PUTTERS, PUTTERS + DELIVERERS)
+    try:
+        for number in range(len(works)):
+            processes.start(number)
+        until = time.monotonic() + 4
+        while time.monotonic() < until:
+            time.sleep(chance.uniform(0.01, 0.15))  # they work meanwhile
+            number = chance.randrange(len(works))
+            processes.kill(number)
+            killed_deliverers += number in deliverers
+            processes.start(number)
+        processes.kill_all()
+        for number in deliverers:
+            processes.start(number)
+        look = open_queue(path)
+        deadline = time.monotonic() + 60
+        while left := len(list(look.views(Selection()))):
+            assert time.monotonic() < deadline, f"{left} still wait"
+            time.sleep(0.1)
+        look.close()
+    finally:
+        processes.kill_all()
 
-    last = [start(works[PUTTERS + index]) for index in range(DELIVERERS)]
     wanted = set(accepted.lines())
-    deadline = time.monotonic() + 30
-    while not wanted <= set(recorded.lines()) | set(handed_on.lines()):
-        assert time.monotonic() < deadline, "not all is delivered"
-        time.sleep(0.05)
-    look = open_queue(path)
-    while left := list(look.views(Selection())):
-        assert time.monotonic() < deadline, f"{len(left)} still wait"
-        time.sleep(0.05)
-    look.close()
-    for pid in last:
-        end(pid)
-
     counts = Counter(handed_on.lines())
     twice = [line for line, count in counts.items() if count > 1]
     print(
         f"{len(wanted)} accepted, {len(counts)} delivered, {len(twice)} of them twice,"
-        f" {killed} processes killed, {killed_deliverers} of them deliverers"
+        f" {processes.killed} processes killed, {killed_deliverers} of them deliverers"
     )
     assert len(wanted) > 50
     assert wanted <= set(counts)
@@ -168,6 +182,6 @@ def test_kill_9_of_all_kinds_of_processes_loses_nothing(tmp_path: Path, seed: in
     # What was recorded is never handed on again.
     assert max(Counter(recorded.lines()).values()) == 1
     # A body whose message is finished is left by a kill at that very moment; it is swept later.
-    assert len(list((path / "bodies").iterdir())) <= killed
+    assert len(list((path / "bodies").iterdir())) <= processes.killed
     for journal in (accepted, handed_on, recorded):
         journal.close()

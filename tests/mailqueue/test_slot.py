@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from pfsmtp.mailqueue import slot, state
 from pfsmtp.mailqueue.body import SlotBody
 from pfsmtp.mailqueue.entry import Entry, Wish
-from pfsmtp.mailqueue.slot import EMPTY, PAGE, Damage, Head, Measures, Notice
-from pfsmtp.mailqueue.state import Phase
+from pfsmtp.mailqueue.slot import EMPTY, PAGE, Damage, Head, Measures, Notice, Unit
+from pfsmtp.mailqueue.state import Phase, State
 from pfsmtp.smtp.address import Mailbox
 from pfsmtp.smtp.envelope import Envelope, Recipient
 from tests.mailqueue.conftest import DEFERRED, DELIVERED, START, envelope
@@ -63,9 +63,17 @@ def entries(octets: bytes | bytearray) -> list[Entry]:
     view = memoryview(bytes(octets))
     head = Head(view[: slot.reach(view)])
     units = [head.unit(number) for number in range(head.units)]
-    found = [slot.entry_of(head, unit, view, unit.state(view)) for unit in units]
+    blocks = [unit.block(view) for unit in units]
+    found = [
+        slot.entry_of(head, unit, block, unit.state(block))
+        for unit, block in zip(units, blocks, strict=True)
+    ]
     SlotBody(bytes(view[head.body_at : head.end]), head.measures)
     return found
+
+
+def state_of(unit: Unit, octets: bytearray | memoryview) -> State:
+    return unit.state(unit.block(memoryview(octets)))
 
 
 @given(envelopes)
@@ -93,7 +101,7 @@ def test_flipped_octet_is_damage_or_changes_nothing() -> None:
     view = memoryview(bytes(whole))
     head = Head(view)
     units = [head.unit(number) for number in range(2)]
-    changing = [range(unit.wish, unit.wish + slot.WISH_SIZE + 2 * unit.room) for unit in units]
+    changing = [range(unit.start, unit.start + slot.WISH_SIZE + 2 * unit.room) for unit in units]
     changing.append(range(head.end, PAGE))
     for at in range(head.end + 16):
         for flip in (0x01, 0x80, 0xFF):
@@ -130,7 +138,7 @@ def test_state_that_is_torn_leaves_the_one_before() -> None:
     what = envelope("a@example.org", "b@example.org")
     octets = compose(what)
     unit = Head(memoryview(bytes(octets))).unit(0)
-    before = unit.state(memoryview(octets))
+    before = state_of(unit, octets)
     for _ in range(3):
         after = state.record(before, {0: DELIVERED, 1: DEFERRED}, ())
         after = replace(after, version=before.version + 1, attempts=after.attempts + 1)
@@ -138,11 +146,11 @@ def test_state_that_is_torn_leaves_the_one_before() -> None:
         for length in range(len(written)):
             torn = bytearray(octets)
             torn[at : at + length] = written[:length]
-            found = unit.state(memoryview(torn))
+            found = state_of(unit, torn)
             assert found in (before, after)
             assert found == before or torn[at : at + len(written)] == written
         octets[at : at + len(written)] = written
-        assert unit.state(memoryview(octets)) == after
+        assert state_of(unit, octets) == after
         before = after
 
 
@@ -150,27 +158,27 @@ def test_what_a_former_message_left_never_counts() -> None:
     what = envelope("a@example.org")
     octets = compose(what)
     unit = Head(memoryview(bytes(octets))).unit(0)
-    last = replace(unit.state(memoryview(octets)), version=7, phase=Phase.FINISHED)
+    last = replace(state_of(unit, octets), version=7, phase=Phase.FINISHED)
     at = unit.state_at(7)
     octets[at : at + unit.room] = unit.encode(last).ljust(unit.room, b"\0")
-    octets[unit.wish : unit.wish + slot.WISH_SIZE] = unit.encode_wish(3, Wish.DELETE)
+    octets[unit.start : unit.start + slot.WISH_SIZE] = unit.encode_wish(3, Wish.DELETE)
     next_one = compose(what, id=ID + 1)
     # All but the room for the second state and the wish is written over.
-    for start, length in ((at, unit.room), (unit.wish, slot.WISH_SIZE)):
+    for start, length in ((at, unit.room), (unit.start, slot.WISH_SIZE)):
         next_one[start : start + length] = octets[start : start + length]
     view = memoryview(bytes(next_one))
     unit = Head(view).unit(0)
-    assert unit.state(view).phase is Phase.WAITING
-    assert unit.wish_in(view) is None
+    assert state_of(unit, view).phase is Phase.WAITING
+    assert unit.wish(unit.block(view)) is None
 
 
 @pytest.mark.parametrize("wish", list(Wish))
 def test_wish_is_read_as_it_was_written(wish: Wish) -> None:
     octets = compose(envelope("a@example.org"))
     unit = Head(memoryview(bytes(octets))).unit(0)
-    assert unit.wish_in(memoryview(octets)) is None
-    octets[unit.wish : unit.wish + slot.WISH_SIZE] = unit.encode_wish(42, wish)
-    assert unit.wish_in(memoryview(octets)) == (42, wish)
+    assert unit.wish(unit.block(memoryview(octets))) is None
+    octets[unit.start : unit.start + slot.WISH_SIZE] = unit.encode_wish(42, wish)
+    assert unit.wish(unit.block(memoryview(octets))) == (42, wish)
 
 
 def test_slot_is_free_when_it_is_empty_or_all_in_it_is_finished() -> None:
@@ -180,7 +188,7 @@ def test_slot_is_free_when_it_is_empty_or_all_in_it_is_finished() -> None:
     for number in range(2):
         assert not slot.is_free(memoryview(octets))
         unit = head.unit(number)
-        last = replace(unit.state(memoryview(octets)), version=1, phase=Phase.FINISHED)
+        last = replace(state_of(unit, octets), version=1, phase=Phase.FINISHED)
         at = unit.state_at(1)
         written = unit.encode(last)
         octets[at : at + len(written)] = written
