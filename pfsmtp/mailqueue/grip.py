@@ -46,7 +46,8 @@ class Gone(Exception):
 class Grip:
     """The lock on one unit, and what it is on. Of one thread; ends with `end` or `drop`.
 
-    `state` is to be set to what is to be; it is on disk after `write` or `end`.
+    `state` is to be set to what is to be; it is on disk after `write` or `end`. If `durable` is
+    set to False, `end` does not wait for the disk, and the caller syncs the file himself.
     """
 
     __slots__ = (
@@ -56,6 +57,7 @@ class Grip:
         "_pen",
         "_written",
         "block",
+        "durable",
         "head",
         "place",
         "state",
@@ -67,6 +69,7 @@ class Grip:
         segment = segment_of(place)
         self._files = files
         self.place = place
+        self.durable = True
         self._offset = offset_of(place)
         self._pen = files.segments.take(segment)
         try:
@@ -148,7 +151,11 @@ class Grip:
             self.drop()
             return
         at, octets = self._next()
-        settle(self._pen, at, octets, self._lock_at)
+        if self.durable:
+            settle(self._pen, at, octets, self._lock_at)
+        else:
+            os.pwrite(self._pen, octets, at)
+            unlock(self._pen, self._lock_at, 1)
         self._written = self.state
         self._files.segments.give(segment_of(self.place), self._pen)
 

@@ -8,10 +8,14 @@ and can ask for it meanwhile. Either way the deliverers are told, if any run.
 from __future__ import annotations
 
 import errno
+import os
 import time
+from collections.abc import Iterable
+from contextlib import suppress
+from itertools import groupby
 
 from pfsmtp.mailqueue import state, survey
-from pfsmtp.mailqueue.entry import Selection, Wish
+from pfsmtp.mailqueue.entry import Selection, View, Wish
 from pfsmtp.mailqueue.files import Files
 from pfsmtp.mailqueue.grip import Busy, Gone, Grip
 from pfsmtp.mailqueue.handover import encode
@@ -32,18 +36,32 @@ _TRIES, _PAUSE = 1000, 0.002  # whoever has a slot for its wishes has it for mil
 def carry_out(files: Files, wish: Wish, selection: Selection) -> int:
     """Do it with all units that are selected; return with how many. Raises OSError."""
     done = 0
-    for place, view in survey.found(files, selection):
-        id = int(view.entry.id, 16)
-        try:
-            if not _change(files, wish, place, id):
-                _leave(files, wish, place, id)
-                # Who had it may have let go before the wish was there.
-                _obey(files, place, id)
-        except (Gone, Damage):
-            continue
-        done += 1
-        files.announcer.tell_all(encode(place, id, wish=wish))
+    for segment, units in groupby(
+        survey.found(files, selection), key=lambda found: segment_of(found[0])
+    ):
+        with suppress(FileNotFoundError):  # it was removed: all in it was finished
+            done += _carry_out_in(files, wish, segment, units)
     return done
+
+
+def _carry_out_in(files: Files, wish: Wish, segment: int, units: Iterable[tuple[int, View]]) -> int:
+    """Do it with units of one file, which is synced once for them all; then tell the deliverers."""
+    hints = []
+    with files.segments.pen(segment) as pen:
+        for place, view in units:
+            id = int(view.entry.id, 16)
+            try:
+                if not _change(files, wish, place, id):
+                    _leave(files, wish, place, id)
+                    # Who had it may have let go before the wish was there.
+                    _obey(files, place, id)
+            except (Gone, Damage):
+                continue
+            hints.append(encode(place, id, wish=wish))
+        os.fdatasync(pen)
+    for hint in hints:
+        files.announcer.tell_all(hint)
+    return len(hints)
 
 
 def _change(files: Files, wish: Wish, place: int, id: int) -> bool:
@@ -53,6 +71,7 @@ def _change(files: Files, wish: Wish, place: int, id: int) -> bool:
             now = files.clock()
             grip.obey(now=now)
             grip.state = state.carry_out(grip.state, wish, number=grip.state.wish + 1, now=now)
+            grip.durable = False
     except Busy:
         return False
     return True
