@@ -15,12 +15,10 @@ from msgspec.structs import replace
 from pfsmtp.config import (
     TLS,
     Address,
-    Config,
     Inbound,
     Listen,
     Local,
     LogFile,
-    Octets,
     Outbound,
     Queue,
     Relay,
@@ -78,10 +76,6 @@ def for_outbound(
 def write_users(path: Path, addresses: Mapping[str, str]) -> None:
     """Write the user map."""
     path.write_text("".join(f"{login} : {address}\n" for login, address in addresses.items()))
-
-
-def largest(config: Config) -> Octets:
-    return config.limits.message_size
 
 
 def _listen(addresses: Sequence[str], port: int, tls_port: int | None) -> Listen:

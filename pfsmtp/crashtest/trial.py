@@ -58,7 +58,9 @@ class Scene(Protocol):
     """What is particular to inbound or outbound."""
 
     @property
-    def subjects(self) -> Sequence[Subject]: ...
+    def subjects(self) -> Sequence[Subject]:
+        """The servers, in the order to start them."""
+        ...
 
     @property
     def server(self) -> Server:
@@ -221,7 +223,8 @@ class Trial:
     def _stop(self) -> None:
         self.progress.phase = "stopping"
         self._stop_clients.set()
-        for subject in self._scene.subjects:
+        # Whoever relays before those who are relayed to, so that nothing is broken off.
+        for subject in reversed(self._scene.subjects):
             wrong = subject.program.stop(within=subject.patience)
             self._faults += [f"{subject.name}: {each}" for each in wrong]
         for client in self._clients:

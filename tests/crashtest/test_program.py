@@ -19,6 +19,7 @@ import pytest
 
 from pfsmtp.crashtest.program import Failed, Program, State
 from pfsmtp.crashtest.schedule import Target
+from tests.process.running import ended
 from tests.running import program as harness
 from tests.running.program import ROOT, eventually
 
@@ -60,7 +61,7 @@ def start(program: Program) -> list[int]:
 
 
 def gone(pids: list[int]) -> bool:
-    return not any(harness._runs(pid) for pid in pids)
+    return all(map(ended, pids))
 
 
 def test_its_processes_are_a_master_and_workers(program: Program) -> None:
@@ -71,7 +72,7 @@ def test_its_processes_are_a_master_and_workers(program: Program) -> None:
 def test_a_worker_that_is_killed_leaves_the_others(program: Program) -> None:
     master, *workers = start(program)
     assert program.kill(Target.RECEIVER, 0.99)
-    eventually(lambda: not harness._runs(workers[1]))
+    eventually(lambda: ended(workers[1]))
     eventually(tended(program, lambda: len(program.processes()) == 3))
     pids = [process.pid for process in program.processes()]
     assert pids[:2] == [master, workers[0]]
@@ -134,7 +135,7 @@ def test_a_stop_leaves_nothing_and_says_nothing(program: Program) -> None:
 def test_a_stop_that_is_not_in_order_is_said(program: Program) -> None:
     master, *_ = start(program)
     os.kill(master, signal.SIGKILL)
-    eventually(lambda: not harness._runs(master))
+    eventually(lambda: ended(master))
     assert program.stop(within=20) == ["it stopped with signal 9 in place of status 0"]
 
 
@@ -155,7 +156,7 @@ def test_another_server_is_not_touched(program: Program, tmp_path: Path) -> None
             await_ready(program)
         program.stop(within=20)
         assert [other.pid, *other.workers()] == pids
-        assert all(harness._runs(pid) for pid in pids)
+        assert not any(ended(pid) for pid in pids)
 
 
 def test_a_server_does_not_outlive_the_test(files: harness.Program, tmp_path: Path) -> None:
