@@ -1,8 +1,9 @@
 """The deliverer: a worker's threads that take mail out of the queue and hand it on.
 
 One idle thread at a time waits for the next message of the shard; who gets one sees to it that
-another thread waits, and delivers it. A destination that may not be tried now costs no thread: its
-mail is put off before it is claimed.
+another thread waits, and delivers it; then it goes on with those that wait in line for the same
+destination. A destination that may not be tried now costs no thread: its mail is put off before it
+is claimed.
 
 What becomes of a message here, in order: claim it, say what is still owed to its sender, try to
 hand it on, record the outcomes, tell the sender, give it back until the next time. Each step is
@@ -27,6 +28,7 @@ from pfsmtp.mailqueue.entry import Entry, Wish
 from pfsmtp.mailqueue.resting import Resting
 from pfsmtp.mailqueue.schedule import Schedule
 from pfsmtp.process.service import Context
+from pfsmtp.roles.lines import Lines
 from pfsmtp.roles.notices import Notices
 from pfsmtp.smtp.errors import DeliveryFailure
 from pfsmtp.smtp.outcome import Kind, Outcome
@@ -75,6 +77,7 @@ class Deliverer:
         self._clock = clock
         self._wall_clock = wall_clock
         self._turn = threading.Lock()  # to wait for the next message
+        self._lines = Lines(relay, self._give_back)
         self._lock = threading.Lock()  # over the counts of threads
         self._threads = 0
         self._idle = 0
@@ -92,6 +95,7 @@ class Deliverer:
     def drain(self) -> None:
         self._draining = True
         self._shard.close()
+        self._lines.close()
         self._shard.wake()
 
     def finished(self) -> bool:
@@ -137,7 +141,9 @@ class Deliverer:
         if unit is None:
             return False
         self._make_way()
-        self._attempt(unit)
+        while unit is not None:
+            self._attempt(unit)
+            unit = self._lines.next_after(unit)
         return self._wait_again()
 
     def _next_unit(self) -> Unit | None:
@@ -149,19 +155,27 @@ class Deliverer:
                 if unit is None:
                     self._shard.wait(_ROUND)
                     continue
-                held = self._look(unit)
-                if held is None:
+                if self._may_be_tried(unit):
                     return unit
-                self._shard.put_off(unit, self._on_the_wall(held.until))
         return None
 
-    def _look(self, unit: Unit) -> Held | None:
-        """Whether an attempt would be held just now."""
+    def _may_be_tried(self, unit: Unit) -> bool:
+        """Whether there may be an attempt just now; if not, the unit waits in its place."""
         if unit.wish is Wish.BOUNCE:
-            return None  # there is to be none
+            return True  # there is to be none
         if unit.wish is Wish.RETRY:
             self._relay.ask(unit.domain, self._on_the_clock(unit.due))
-        return self._relay.look(unit.domain)
+        if self._lines.join(unit):
+            return False
+        held = self._relay.look(unit.domain)
+        if held is not None:
+            self._give_back(unit, held)
+        return held is None
+
+    def _give_back(self, unit: Unit, held: Held | None) -> None:
+        """Return a unit untried, until it is no longer held, or for now."""
+        now = self._wall_clock()
+        self._shard.put_off(unit, self._on_the_wall(held.until) if held is not None else now)
 
     def _tidy(self) -> None:
         now = self._clock()
@@ -250,6 +264,8 @@ class Deliverer:
         owed = self._notices.owed(entry, outcomes)
         lease.record(outcomes, owed=owed)
         self._log_outcomes(entry, outcomes, owed, again=again, now=now)
+        if lease.ended:
+            return
         self._notices.tell(lease, now=now)
         if again is not None and not lease.ended:
             self._notices.tell_delay(lease, now=now)

@@ -52,6 +52,8 @@ class Notices:
             for number, each in enumerate(entry.addressees)
             if each.owed and each.outcome is not None
         }
+        if not owed:
+            return
         wanted = sorted(self.owed(entry, owed))
         if wanted:
             reports = [_report(entry.addressees[number], entry) for number in wanted]

@@ -43,8 +43,8 @@ def fill(gate: Gate) -> int:
     return count
 
 
-def leave(gate: Gate, reached: bool | None = True, *, seconds: float = 0.01) -> None:
-    gate.leave("a", reached, seconds=seconds, reason="away")
+def leave(gate: Gate, reached: bool | None = True) -> None:
+    gate.leave("a", reached, reason="away")
 
 
 def test_concurrency_grows_with_each_success_up_to_the_limit(gate: Gate) -> None:
@@ -87,32 +87,29 @@ def test_attempt_that_showed_nothing_changes_nothing(gate: Gate) -> None:
 
 def test_hold_of_all_hosts_is_that_of_the_destination(gate: Gate) -> None:
     enter(gate)
-    gate.leave("a", None, seconds=0.0, held=Held(1234.0, "all away"))
+    gate.leave("a", None, held=Held(1234.0, "all away"))
     assert enter(gate) == gate.look("a") == Held(1234.0, "all away")
 
 
-def test_those_who_ask_too_early_get_turns_one_after_the_other(gate: Gate) -> None:
+def test_room_is_what_may_be_begun_beside_those_under_way(gate: Gate) -> None:
+    assert gate.room("a") == 20  # nothing is known yet
     enter(gate)
-    for _ in range(200):
-        leave(gate, seconds=4.0)
-        enter(gate)
-    fill(gate)
-    turns = [held.until for _ in range(1000) if (held := gate.look("a"))]
-    assert turns == sorted(turns)
-    assert turns[0] < 1000.2
-    # 20 at a time, 4 s each: 5 in a second, and they are told to come twice as often.
-    assert turns[10] - turns[0] == pytest.approx(1.0, abs=0.05)
-    assert max(turns) == 1030.0
+    assert gate.room("a") == 4
+    assert fill(gate) == 4
+    assert gate.room("a") == 0
+    leave(gate)
+    assert gate.room("a") == 2
+    leave(gate, False)
+    assert gate.room("a") == -2
 
 
-def test_turns_begin_anew_when_the_crowd_has_gone(gate: Gate, clock: Clock) -> None:
+def test_who_finds_no_room_in_time_asks_again_later(gate: Gate) -> None:
     fill(gate)
-    for _ in range(100):
-        gate.look("a")
-    clock.now = 2000.0
-    held = gate.look("a")
+    held = enter(gate)
     assert held is not None
-    assert held.until == pytest.approx(2000.005)
+    assert held.until == 1005.0
+    # The destination itself is not left alone.
+    assert gate.look("a") is None
 
 
 def test_new_connections_are_spaced(clock: Clock, back_off: BackOff[str]) -> None:

@@ -47,6 +47,7 @@ class FakeRelay:
     says: dict[str, Outcome] = field(default_factory=dict)
     holds: dict[str, Held] = field(default_factory=dict)
     looks: dict[str, Held] = field(default_factory=dict)
+    rooms: dict[str, int] = field(default_factory=dict)
     mails: list[Mail] = field(default_factory=list)
     asked: list[tuple[str, float]] = field(default_factory=list)
 
@@ -58,6 +59,12 @@ class FakeRelay:
 
     def look(self, domain: str) -> Held | None:
         return self.looks.get(domain)
+
+    def destination(self, domain: str) -> str:
+        return domain
+
+    def room(self, destination: str) -> int:
+        return self.rooms.get(destination, 20)
 
     def deliver(self, unit: Mail) -> Report:
         self.mails.append(unit)
@@ -397,3 +404,30 @@ def test_threads_deliver_what_is_put_and_end_when_drained(room: Room) -> None:
     eventually(lambda: len(room.relay.mails) == 20)
     room.deliverer.drain()
     eventually(room.deliverer.finished)
+
+
+def test_thread_goes_on_with_those_in_line_for_the_same_destination(room: Room) -> None:
+    room.put("first@example.org")
+    first = room.deliverer._next_unit()
+    assert first is not None
+    for recipient in ("a@example.org", "b@example.org", "c@example.net"):
+        room.put(recipient)
+    room.relay.rooms["example.org"] = 0
+    other = room.deliverer._next_unit()
+    assert other is not None
+    assert other.domain == "example.net"
+    room.relay.rooms["example.org"] = 1
+    units = iter((first, None))
+    room.deliverer._next_unit = lambda: next(units)  # type: ignore[method-assign]
+    assert room.deliverer._deliver_next()
+    asked = [str(mail.recipients[0].mailbox) for mail in room.relay.mails]
+    assert asked == ["first@example.org", "a@example.org", "b@example.org"]
+
+
+def test_drain_gives_back_who_stands_in_line(room: Room) -> None:
+    room.relay.rooms["example.org"] = 0
+    room.put("a@example.org")
+    room.put("b@example.net")
+    assert room.deliverer._next_unit() is not None
+    room.deliverer.drain()
+    assert [unit.domain for unit in room.queue.units if not unit.out] == ["example.org"]

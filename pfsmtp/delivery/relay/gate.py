@@ -4,10 +4,6 @@ A destination that was never seen starts with a few attempts at a time, one that
 each attempt that reaches it allows one more, up to the limit. So a host that comes back gets its
 mail at a rate that grows with what it takes.
 
-Who asks while as much as may be is under way is told when to ask again: one after the other, spread
-over the time that the attempts take of late, so that a hundred thousand messages for one
-destination do not ask all at once.
-
 It does not fail. Times are in the clock's seconds.
 """
 
@@ -20,10 +16,8 @@ from threading import Condition, Lock
 from pfsmtp.delivery.relay.backoff import BackOff, Held
 
 _AT_FIRST = 5
-_SOONEST = 0.005
-_LATEST = 30.0
-# Of the time an attempt takes, a new one counts for so much.
-_WEIGHT = 0.1
+# Seconds until whoever found no room in time may ask again.
+_ASK_AGAIN = 5.0
 # Seconds until a destination to which nothing goes is forgotten.
 _FORGET = 600.0
 
@@ -32,8 +26,6 @@ _FORGET = 600.0
 class _Traffic:
     allowed: int
     running: int = 0
-    seconds: float = 0.01  # that an attempt takes
-    turn: float = 0.0  # of the last one that was told to ask again
     next_connection: float = 0.0
     used: float = 0.0
 
@@ -60,11 +52,13 @@ class Gate:
         self._waiting = 0
 
     def look(self, domain: str) -> Held | None:
-        """Whether an attempt would be held, and until when."""
-        traffic = self._traffic.get(domain)
-        if traffic is not None and traffic.running >= traffic.allowed:
-            return self._next_turn(traffic)
+        """Whether the destination is left alone, and until when."""
         return self._back_off.look(domain)
+
+    def room(self, domain: str) -> int:
+        """How many attempts may be made beside those under way."""
+        traffic = self._traffic.get(domain)
+        return self._limit if traffic is None else traffic.allowed - traffic.running
 
     def held(self) -> list[tuple[str, Held]]:
         """The destinations that are left alone for now, but for those that are only busy."""
@@ -84,7 +78,8 @@ class Gate:
             if traffic is None:
                 traffic = self._traffic[domain] = _Traffic(min(_AT_FIRST, self._limit))
             if traffic.running >= traffic.allowed and not self._wait_for_room(traffic, patience):
-                return self._next_turn(traffic)
+                again = self._clock() + _ASK_AGAIN
+                return Held(again, "as much as may be is under way to this destination")
             held = self._back_off.enter(domain)
             if held is None:
                 traffic.running += 1
@@ -107,11 +102,10 @@ class Gate:
         domain: str,
         reached: bool | None,
         *,
-        seconds: float,
         reason: str = "",
         held: Held | None = None,
     ) -> None:
-        """End an attempt that took so long; `reached` None when it showed nothing about the host.
+        """End an attempt; `reached` None when it showed nothing about the host.
 
         `held` is set when it could not be made for now.
         """
@@ -119,7 +113,6 @@ class Gate:
             traffic = self._traffic[domain]
             traffic.running -= 1
             traffic.used = self._clock()
-            traffic.seconds += _WEIGHT * (seconds - traffic.seconds)
             if reached:
                 traffic.allowed = min(traffic.allowed + 1, self._limit)
             elif reached is False:
@@ -150,10 +143,3 @@ class Gate:
             return self._room.wait_for(lambda: traffic.running < traffic.allowed, patience)
         finally:
             self._waiting -= 1
-
-    def _next_turn(self, traffic: _Traffic) -> Held:
-        """A turn behind those who were told before, rather early than late."""
-        now = self._clock()
-        behind = traffic.turn + traffic.seconds / (2 * traffic.allowed)
-        traffic.turn = min(max(now + _SOONEST, behind), now + _LATEST)
-        return Held(traffic.turn, "as much as may be is under way to this destination")

@@ -88,9 +88,17 @@ class Relay:
             make_stream=make_stream,
         )
 
+    def destination(self, domain: str) -> str:
+        """What counts as one destination: all of a smart host's domains do."""
+        return self._way.smart_host or domain.lower()
+
     def look(self, domain: str) -> Held | None:
         """Whether mail for this domain would be held just now, and until when; costs little."""
-        return self._gate.look(self._key(domain))
+        return self._gate.look(self.destination(domain))
+
+    def room(self, destination: str) -> int:
+        """How many attempts may be made beside those under way; costs little."""
+        return self._gate.room(destination)
 
     def held(self) -> list[tuple[str, Held]]:
         """The destinations that are left alone for now; a smart host is the one destination."""
@@ -101,28 +109,21 @@ class Relay:
 
         Whoever has failed before, and not since, is tried again, once.
         """
-        self._gate.ask(self._key(domain), asked)
+        self._gate.ask(self.destination(domain), asked)
         self._hosts.ask_all(asked)
 
     def deliver(self, unit: Unit) -> Report:
         """Try to hand one message on. Blocks, for minutes at worst; see `Budgets`."""
-        key = self._key(unit.domain)
+        key = self.destination(unit.domain)
         held = self._gate.enter(key, _PATIENCE)
         if held is not None:
             return Report(held=held)
         attempt = Attempt(self._shared, unit, key)
-        began = self._shared.clock()
         try:
             attempt.run()
         finally:
             reason = attempt.reason if attempt.reached is False else ""
-            self._gate.leave(
-                key,
-                attempt.reached,
-                seconds=self._shared.clock() - began,
-                reason=reason,
-                held=attempt.held,
-            )
+            self._gate.leave(key, attempt.reached, reason=reason, held=attempt.held)
         outcomes = attempt.outcomes
         return Report(outcomes, None if outcomes else attempt.held)
 
@@ -135,7 +136,3 @@ class Relay:
     def close(self) -> None:
         """Let go of all kept connections."""
         self._pool.close()
-
-    def _key(self, domain: str) -> str:
-        """What counts as one destination."""
-        return self._way.smart_host or domain.lower()
