@@ -14,6 +14,7 @@ settings    the configuration changed for it
 writing     a configuration as a file
 schedule    what is killed when
 program     the processes of a server: started, killed, stopped
+launch        … and not outliving the test
 message     numbered messages, and how to tell that one is whole
 workload    what the clients send
 client      one client's connections
