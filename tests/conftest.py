@@ -11,9 +11,15 @@ import tempfile
 
 import pytest
 
-from tests.figures import pytest_terminal_summary, show
+from tests.figures import pytest_addoption, pytest_terminal_summary, show
 
-__all__ = ["pytest_configure", "pytest_sessionfinish", "pytest_terminal_summary", "show"]
+__all__ = [
+    "pytest_addoption",
+    "pytest_configure",
+    "pytest_sessionfinish",
+    "pytest_terminal_summary",
+    "show",
+]
 
 
 def pytest_configure(config: pytest.Config) -> None:
