@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from contextlib import suppress
 from zlib import crc32
 
 from pfsmtp.mailqueue.slot import Damage, Measures
@@ -71,7 +72,8 @@ class FileBody:
             yield piece
 
     def close(self) -> None:
-        os.close(self._fd)
+        with suppress(OSError):
+            os.close(self._fd)
 
     def _read(self, at: int, size: int) -> bytes:
         try:

@@ -87,10 +87,14 @@ class Announcer:
         return self.pipes[owner_of(domain, len(self.pipes))]
 
     def tell(self, index: int, record: bytes) -> bool:
-        """Write a record; False when the FIFO is full, which its reader will see."""
+        """Write a record; False when that cannot be done now.
+
+        When the FIFO is full, its reader will see it. Whatever else it is, what the record is about
+        is on disk, where it is found in time.
+        """
         try:
             return os.write(self.pipes[index], record) == len(record)
-        except BlockingIOError:
+        except OSError:
             return False
 
     def tell_owner(self, domain: str, record: bytes) -> bool:

@@ -187,7 +187,8 @@ class Segments:
             if self._idle > _IDLE_PENS:
                 surplus = self._pop(next(iter(self._pens)))
         if surplus >= 0:
-            os.close(surplus)
+            with suppress(OSError):  # all that was written with it is on disk
+                os.close(surplus)
 
     @contextmanager
     def pen(self, segment: int) -> Iterator[int]:

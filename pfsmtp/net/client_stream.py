@@ -123,7 +123,8 @@ class ClientStream:
         if self._tls is not None:
             with suppress(OSError):
                 self._socket.send(self._tls.farewell(), socket.MSG_DONTWAIT)
-        self._socket.close()
+        with suppress(OSError):
+            self._socket.close()
 
     def _exchange(self, octets: bytes, deadline: float) -> bytes:
         left = self._left(deadline)

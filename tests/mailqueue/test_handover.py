@@ -72,6 +72,15 @@ def test_hints_wait_for_the_deliverer_that_comes_next(directory: durable.Directo
     announcer.close()
 
 
+def test_telling_that_fails_undoes_nothing(directory: durable.Directory) -> None:
+    announcer = Announcer(directory, 1)
+    full = os.open("/dev/full", os.O_WRONLY)
+    os.dup2(full, announcer.pipes[0])
+    os.close(full)
+    assert not announcer.tell(0, encode(1, 2))
+    announcer.close()
+
+
 def test_telling_never_waits_whether_or_not_anybody_reads(directory: durable.Directory) -> None:
     announcer = Announcer(directory, 2)
     told = 0
