@@ -133,6 +133,10 @@ class Shard(Protocol):
         """Hand out no more, and leave all to the next deliverer. Leases under way may still end."""
         ...
 
+    def finish(self) -> None:
+        """All leases have ended: note once more what could not be noted. Never raises."""
+        ...
+
 
 class Queue(Protocol):
     """Mail at rest."""

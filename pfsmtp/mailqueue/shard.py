@@ -124,6 +124,10 @@ class UnitShard:
         for unit in self._agenda.newer_than(first_id(self._files.clock() - NEWS_FOR)):
             self._tell_next(unit)
 
+    def finish(self) -> None:
+        self._write_at = self._monotonic()
+        self._write_again()
+
     def _read_inbox(self) -> None:
         """Heed what is there, all of it before somebody closes."""
         with self._reading:

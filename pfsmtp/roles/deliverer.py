@@ -127,6 +127,7 @@ class Deliverer:
                 if self._threads == 1:
                     # The last one out says QUIT to those who were kept for the next message.
                     self._relay.close()
+                    self._shard.finish()
                 self._threads -= 1
 
     def _deliver_next(self) -> bool:

@@ -253,6 +253,9 @@ class Shard:
     def close(self) -> None:
         self._closed = True
 
+    def finish(self) -> None:
+        """Nothing is ever left to be noted."""
+
 
 class MemoryQueue:
     """Implements `backend.Queue`, for one process."""

@@ -54,6 +54,19 @@ def test_delivery_that_could_not_be_recorded_is_recorded_later_and_not_done_agai
     assert shard.waiting() == 0
 
 
+def test_delivery_that_could_not_be_recorded_is_recorded_before_the_deliverer_leaves(
+    files: SpoolWorld,
+) -> None:
+    shard = files.shard()
+    put(files.queue, "a@example.org")
+    shard.wait(0)
+    lease = files.claim(shard)
+    shard.close()
+    with_broken_disk(lambda: lease.record({0: DELIVERED}))
+    shard.finish()
+    assert everything(files.queue) == []
+
+
 def test_disk_that_stays_broken_is_tried_again_and_again(files: SpoolWorld) -> None:
     shard = files.shard()
     put(files.queue, "a@example.org")
