@@ -88,7 +88,16 @@ class Injection:
     def count(self) -> int:
         """How many calls have not been made so far."""
         text = self._record.read_text(errors="replace")
-        return text.count("(INJECTED)") + ("+++ killed by SIGKILL +++" in text)
+        return text.count("(INJECTED)") + self._is_killed()
+
+    def _is_killed(self) -> bool:
+        if not any(fault.kills for fault in self._faults):
+            return False
+        try:
+            status = Path(f"/proc/{self._pid}/stat").read_text()
+        except (FileNotFoundError, ProcessLookupError):
+            return True
+        return status.rpartition(")")[2].split()[0] in "XZ"
 
     def _traces(self, tid: int) -> bool:
         try:

@@ -43,12 +43,9 @@ class ServerLane:
         found: list[int] = []
 
         def ready() -> bool:
-            there = self.server.workers()
-            found[:] = [
-                event["pid"]
-                for event in self.logged(0, "worker-ready")
-                if event["worker"].startswith(role) and event["pid"] in there
-            ]
+            # A pid may have been another worker's before.
+            names = {event["pid"]: event["worker"] for event in self.logged(0, "worker-ready")}
+            found[:] = [pid for pid in self.server.workers() if names.get(pid, "").startswith(role)]
             return len(found) == 1
 
         eventually(ready, what=f"a {role}")

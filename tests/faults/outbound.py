@@ -81,6 +81,12 @@ class Sent:
     reply: str
     fault: Fault | None = None
 
+    @property
+    def id(self) -> str:
+        """What the server calls it, if it has taken it."""
+        found = re.search(r"[0-9A-F]{16}", self.reply)
+        return found[0] if found else ""
+
 
 class World:
     """The host that takes all mail, and the name server that leads to it."""
@@ -187,6 +193,7 @@ class OutboundLane(ServerLane):
         self, counts: Counter[tuple[str, str]], octets: dict[str, list[bytes]]
     ) -> Iterator[tuple[str, str]]:
         """What is wrong with which message."""
+        unrecorded = {event["id"] for event in self.logged(0, "queue-write-failed")}
         for name, sent in self._sent.items():
             for each in octets.get(name, []):
                 if not each.endswith(sent.octets):
@@ -201,7 +208,8 @@ class OutboundLane(ServerLane):
                     yield name, f"refused and sent ({sent.fault})"
                 if count > 1:
                     self.tally.duplicated += 1
-                    if not self.may_double(sent.fault):
+                    # Before it could be recorded after all, another fault may have killed him.
+                    if not self.may_double(sent.fault) and sent.id not in unrecorded:
                         yield name, f"sent {count} times ({sent.fault})"
 
     def may_double(self, fault: Fault | None) -> bool:
