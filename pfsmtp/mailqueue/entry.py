@@ -9,13 +9,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum
 
+from msgspec import Struct
+
 from pfsmtp.smtp.address import Mailbox
 from pfsmtp.smtp.envelope import Envelope, Recipient
 from pfsmtp.smtp.outcome import Outcome
 
 
-@dataclass(frozen=True, slots=True)
-class Addressee:
+class Addressee(Struct, frozen=True):
     """One recipient, and what has become of it so far."""
 
     recipient: Recipient
@@ -28,8 +29,7 @@ class Addressee:
         return self.outcome is None or not self.outcome.is_final
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(Struct, frozen=True):
     """One message to one domain. Times are in Unix seconds."""
 
     id: str

@@ -12,7 +12,8 @@ from __future__ import annotations
 
 import os
 from contextlib import suppress
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from pfsmtp import durable
 from pfsmtp.mailqueue import slot, state

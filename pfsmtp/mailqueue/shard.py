@@ -138,7 +138,8 @@ class UnitShard:
     def _lease(self, unit: Unit, grip: Grip, now: float) -> UnitLease | None:
         """Begin to work on a unit, unless it turns out that nothing is to be done now."""
         try:
-            grip.obey(now=now)
+            if grip.unit.wish(grip.block) is not None:
+                grip.obey(now=now)
             if _is_due(grip.state, now):
                 notices.settle_draft(self._files, grip)
             if _is_due(grip.state, now):

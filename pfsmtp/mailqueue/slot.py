@@ -280,7 +280,7 @@ class Head:
 
 def is_empty(octets: memoryview) -> bool:
     """Whether this first page never held a message, or one that was taken back."""
-    return octets[:PAGE] == EMPTY
+    return bytes(octets[:PAGE]) == EMPTY  # a memoryview compares octet by octet
 
 
 def reach(page: memoryview) -> int:

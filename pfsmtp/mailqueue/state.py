@@ -19,8 +19,10 @@ sender counts as told.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, replace
 from enum import IntEnum
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from pfsmtp.mailqueue.entry import Wish
 from pfsmtp.smtp.outcome import Kind, Outcome
@@ -38,8 +40,7 @@ class Phase(IntEnum):
     FINISHED = 3
 
 
-@dataclass(frozen=True, slots=True)
-class Progress:
+class Progress(Struct, frozen=True):
     """What has become of one recipient."""
 
     outcome: Outcome | None = None
@@ -50,8 +51,7 @@ class Progress:
         return self.outcome is None or not self.outcome.is_final
 
 
-@dataclass(frozen=True, slots=True)
-class Draft:
+class Draft(Struct, frozen=True):
     """A notice under way: where it is put, its id, and what it tells the sender of."""
 
     place: int
@@ -59,8 +59,7 @@ class Draft:
     about: tuple[int, ...]  # recipients, by their number; none when it is about the delay
 
 
-@dataclass(frozen=True, slots=True)
-class State:
+class State(Struct, frozen=True):
     """All that changes about a unit."""
 
     progress: tuple[Progress, ...]

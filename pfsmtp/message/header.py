@@ -23,6 +23,8 @@ HEADER_LIMIT = 256 * 1024
 _FIELDS = re.compile(rb"(?:[!-9;-~]++[ \t]*+:[^\n]*+\n(?:[ \t][^\n]*+\n)*+)*+")
 _EMPTY_LINE = re.compile(rb"(?:^|\n)\r?\n")
 _FOLD = re.compile(rb"\r?\n[ \t]")
+_HAS_DATE = re.compile(rb"^Date[ \t]*:", re.IGNORECASE | re.MULTILINE).search
+_HAS_MESSAGE_ID = re.compile(rb"^Message-ID[ \t]*:", re.IGNORECASE | re.MULTILINE).search
 
 
 class HeaderReader:
@@ -82,10 +84,10 @@ def missing_fields(
     header = header_of(start)
     lines = []
     # RFC 6409 §8.2: add Date if it is missing
-    if find_field(header, "Date") is None:
+    if not _HAS_DATE(header):
         lines.append(b"Date: %b" % date(when).encode("ascii"))
     # RFC 6409 §8.3: add Message-ID if it is missing
-    if find_field(header, "Message-ID") is None:
+    if not _HAS_MESSAGE_ID(header):
         message_id = make_message_id(when, hostname=hostname, random=random)
         lines.append(b"Message-ID: %b" % message_id.encode("ascii"))
     if not header and start and not _EMPTY_LINE.match(start):

@@ -15,6 +15,7 @@ from typing import TypeVar
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+from msgspec import structs
 
 from pfsmtp.mailqueue.backend import Lease, Shard
 from pfsmtp.mailqueue.entry import Condition, Selection, View, Wish
@@ -173,14 +174,14 @@ class TwoQueues(RuleBasedStateMachine):
 
 def seen(lease: Lease) -> object:
     """What a deliverer sees, without what differs between back ends."""
-    return replace(lease.entry, id=""), b"".join(lease.body.pieces())
+    return structs.replace(lease.entry, id=""), b"".join(lease.body.pieces())
 
 
 def shown(views: list[View]) -> list[str]:
     """What the operator sees, likewise; in some order."""
     lines = []
     for view in views:
-        entry = replace(view.entry, id="")
+        entry = structs.replace(view.entry, id="")
         active = view.condition is Condition.ACTIVE
         # While an attempt is under way, what is not final need not be on disk yet.
         lines.append(repr(("active", entry.domain) if active else replace(view, entry=entry)))

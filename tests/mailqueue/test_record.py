@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec import structs
 
 from pfsmtp.mailqueue import record
 from pfsmtp.mailqueue.state import Draft, Phase, Progress, State
@@ -57,7 +58,7 @@ states = st.builds(
 
 def bare(state: State) -> State:
     """A state without what may be shortened."""
-    return replace(state, reason="", progress=tuple(map(without_words, state.progress)))
+    return structs.replace(state, reason="", progress=tuple(map(without_words, state.progress)))
 
 
 def without_words(progress: Progress) -> Progress:
@@ -65,7 +66,7 @@ def without_words(progress: Progress) -> Progress:
     if outcome is None:
         return progress
     bare = replace(outcome, text="", host="", address="", command="", tls=None)
-    return replace(progress, outcome=bare)
+    return structs.replace(progress, outcome=bare)
 
 
 @given(states)

@@ -9,6 +9,7 @@ from zlib import crc32
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec import structs
 
 from pfsmtp.mailqueue import slot, state
 from pfsmtp.mailqueue.body import SlotBody
@@ -141,7 +142,7 @@ def test_state_that_is_torn_leaves_the_one_before() -> None:
     before = state_of(unit, octets)
     for _ in range(3):
         after = state.record(before, {0: DELIVERED, 1: DEFERRED}, ())
-        after = replace(after, version=before.version + 1, attempts=after.attempts + 1)
+        after = structs.replace(after, version=before.version + 1, attempts=after.attempts + 1)
         at, written = unit.state_at(after.version), unit.encode(after)
         for length in range(len(written)):
             torn = bytearray(octets)
@@ -158,7 +159,7 @@ def test_what_a_former_message_left_never_counts() -> None:
     what = envelope("a@example.org")
     octets = compose(what)
     unit = Head(memoryview(bytes(octets))).unit(0)
-    last = replace(state_of(unit, octets), version=7, phase=Phase.FINISHED)
+    last = structs.replace(state_of(unit, octets), version=7, phase=Phase.FINISHED)
     at = unit.state_at(7)
     octets[at : at + unit.room] = unit.encode(last).ljust(unit.room, b"\0")
     octets[unit.start : unit.start + slot.WISH_SIZE] = unit.encode_wish(3, Wish.DELETE)
@@ -188,7 +189,7 @@ def test_slot_is_free_when_it_is_empty_or_all_in_it_is_finished() -> None:
     for number in range(2):
         assert not slot.is_free(memoryview(octets))
         unit = head.unit(number)
-        last = replace(state_of(unit, octets), version=1, phase=Phase.FINISHED)
+        last = structs.replace(state_of(unit, octets), version=1, phase=Phase.FINISHED)
         at = unit.state_at(1)
         written = unit.encode(last)
         octets[at : at + len(written)] = written

@@ -27,6 +27,8 @@ _SHOWN_LINES = 20
 
 # RFC 5321 §4.2: Reply-code, but the second digit may be any: servers in use have codes like 571.
 _LINE = re.compile(rb"([2-5][0-9]{2})(?:([ -])([^\r\n]*))?\r\n")
+# RFC 3463 §2; RFC 2034 §4: at the beginning of the text.
+_STATUS = re.compile(rb"([245])\.([0-9]{1,3})\.([0-9]{1,3})(?: |\Z)")
 _START = re.compile(rb"[2-5][0-9]{0,2}\Z|[2-5][0-9]{2}(?:[ -][^\r\n]*)?\r?\Z")
 
 
@@ -49,8 +51,10 @@ class RemoteReply:
     @property
     def status(self) -> Status | None:
         """The enhanced status (RFC 2034 §4), where there is one and it fits the code."""
-        status = Status.parse(self.lines[0].partition(b" ")[0].decode("ascii", "replace"))
-        return status if status is not None and status.kind == self.kind else None
+        match = _STATUS.match(self.lines[0])
+        if match is None or int(match[1]) != self.kind:
+            return None
+        return Status(self.kind, int(match[2]), int(match[3]))
 
     @property
     def text(self) -> str:
