@@ -118,7 +118,15 @@ def test_storm_of_connections_that_are_reset_harms_nobody(inbound: Program) -> N
     deliver(inbound)
     assert inbound.workers() == workers
     assert inbound.events("connection-bug") == []
-    eventually(lambda: sum(map(descriptors, workers)) < 100)
+
+
+def test_p6_descriptors_are_given_back(inbound: Program) -> None:
+    deliver(inbound)
+    before = sum(map(descriptors, inbound.workers()))
+    with greeted(inbound, 200):
+        assert sum(map(descriptors, inbound.workers())) > 200
+    # Both workers may have the Maildir's directories open now.
+    eventually(lambda: sum(map(descriptors, inbound.workers())) <= before + 5)
 
 
 # -- memory
