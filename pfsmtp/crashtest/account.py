@@ -25,8 +25,8 @@ from pfsmtp.crashtest.remote import Arrival, Report
 Key = tuple[int, str]
 """A message by its number, and one of its recipients."""
 
-_LAG = 5.0
-"""Seconds after the death of a client within which a host sees what it had sent."""
+_LAG = 30.0
+"""Seconds after the death of a client within which a host, if busy, sees what it had sent."""
 
 
 @dataclass(slots=True)

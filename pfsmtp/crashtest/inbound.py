@@ -26,7 +26,6 @@ from pfsmtp.tls import client_context
 _USERS = 16
 _MOST_UNREAD = 5000  # copies
 _HEADER = 2048  # octets of a message beside its body, and more
-_SPARE = 15.0  # seconds from the end of a drain to the end of a server
 
 
 class InboundServer:
@@ -51,7 +50,7 @@ class InboundServer:
             "inbound",
             make_program(self.config, site),
             (Target.RECEIVER, Target.MASTER, Target.ALL),
-            patience(self.config),
+            self.config.workers.drain,
         )
         self.maildirs = Maildirs(site / "mail", everybody, run=run, space=space)
 
@@ -136,8 +135,3 @@ def clients_server(config: Config, port: int, tls_port: int) -> Server:
 def largest_body(config: Config) -> int:
     """How large a body may be, in octets."""
     return max(config.limits.message_size - _HEADER, 1)
-
-
-def patience(config: Config) -> float:
-    """Seconds from TERM until a server has ended."""
-    return config.workers.drain + _SPARE

@@ -20,7 +20,6 @@ from pfsmtp.crashtest.inbound import (
     clients_server,
     largest_body,
     make_program,
-    patience,
 )
 from pfsmtp.crashtest.ledger import Answer, Ledger
 from pfsmtp.crashtest.program import Subject
@@ -91,7 +90,7 @@ class OutboundScene:
             "outbound",
             make_program(changed, site),
             (Target.RECEIVER, Target.DELIVERER, Target.MASTER, Target.ALL),
-            patience(changed),
+            changed.workers.drain,
         )
         self.subjects = (*remote.subjects, subject)
         self.server = clients_server(changed, port, tls_port)
@@ -132,10 +131,11 @@ class OutboundScene:
         self._remote.begin()
 
     def killed(self, subject: Subject, target: Target, when: float) -> None:
-        # Whose master dies finishes what it has begun; a receiver of ours delivers nothing, but
-        # one behind the remote takes what we send.
-        harmless = {Target.MASTER} | ({Target.RECEIVER} if subject is self._subject else set())
-        if target not in harmless:
+        if target is Target.MASTER:
+            # Its workers finish what they have begun; what takes too long is cut off.
+            self._deaths.append(when + subject.drain)
+        elif target is not Target.RECEIVER or subject is not self._subject:
+            # A receiver of ours delivers nothing; one behind the remote takes what we send.
             self._deaths.append(when)
 
     def settled(self) -> bool:

@@ -59,7 +59,7 @@ class Subject:
     name: str
     program: Program
     targets: Sequence[Target]
-    patience: float  # seconds from TERM to its end
+    drain: float  # seconds that what has begun may go on after TERM, or without a master
 
 
 class Program:

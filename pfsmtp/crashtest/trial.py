@@ -27,6 +27,7 @@ from pfsmtp.crashtest.site import CannotRun
 from pfsmtp.crashtest.workload import Workload
 
 _GLANCE = 0.01  # seconds between two looks at everything
+_SPARE = 15.0  # seconds from the end of a drain to the end of a server
 
 
 @dataclass(frozen=True, slots=True)
@@ -225,7 +226,7 @@ class Trial:
         self._stop_clients.set()
         # Whoever relays before those who are relayed to, so that nothing is broken off.
         for subject in reversed(self._scene.subjects):
-            wrong = subject.program.stop(within=subject.patience)
+            wrong = subject.program.stop(within=subject.drain + _SPARE)
             self._faults += [f"{subject.name}: {each}" for each in wrong]
         for client in self._clients:
             client.join()

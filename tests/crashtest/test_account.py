@@ -151,7 +151,7 @@ def test_a_duplicate_around_a_kill_is_excused() -> None:
 def test_a_host_may_see_a_message_shortly_after_its_sender_was_killed() -> None:
     account = outbound(ledger(acknowledged=[A]), copy(1, A, 101), copy(1, A, 102), deaths=[DEATH])
     assert account.faults == []
-    late = outbound(ledger(acknowledged=[A]), copy(1, A, 106), copy(1, A, 107), deaths=[DEATH])
+    late = outbound(ledger(acknowledged=[A]), copy(1, A, 131), copy(1, A, 132), deaths=[DEATH])
     assert late.figures["duplicated"] == 1
 
 
