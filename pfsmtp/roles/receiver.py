@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import os
 import select
+import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -36,6 +37,14 @@ _SPARE = 32
 """Threads that stay to wait for the next connection."""
 _SCARCE = 0.2
 """Seconds until accept is tried again when descriptors or memory have run out."""
+
+_SWITCH = 0.1
+"""Seconds after which a thread that waits for the interpreter asks whoever has it to let it go.
+
+A thread lets it go by itself with each system call. But all who wait wake up to ask, so that with
+the default of 5 ms thousands of threads, whose clients leave at the same time, use up all processors
+by waiting.
+"""
 
 Accepted = tuple[int, str, int, str, int]
 """Descriptor, the client's address and port, our own address, and the listener."""
@@ -88,6 +97,7 @@ class Receiver:
             socketio.queue_up(self._epoll.fileno(), fd)
         self._epoll.register(self._stop, select.EPOLLIN)
         threading.stack_size(_STACK)
+        sys.setswitchinterval(_SWITCH)
         with self._lock:
             self._start_waiting()
 
