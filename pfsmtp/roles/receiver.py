@@ -42,8 +42,8 @@ _SWITCH = 0.1
 """Seconds after which a thread that waits for the interpreter asks whoever has it to let it go.
 
 A thread lets it go by itself with each system call. But all who wait wake up to ask, so that with
-the default of 5 ms thousands of threads, whose clients leave at the same time, use up all processors
-by waiting.
+the default of 5 ms thousands of threads, whose clients leave at the same time, use up all the
+processors by waiting.
 """
 
 Accepted = tuple[int, str, int, str, int]
