@@ -125,12 +125,20 @@ class Grip:
     def wished(self) -> tuple[int, Wish] | None:
         """What the operator wished while the unit was taken, with its number; None if nothing."""
         octets = os.pread(self._pen, slot.WISH_SIZE, self._offset + self.unit.start)
-        wish = self.unit.wish(octets)
-        return wish if wish is not None and wish[0] > self.state.wish else None
+        return self._unmet(self.unit.wish(octets))
 
     def obey(self, *, now: float) -> None:
         """Carry out what the operator wished while the unit was taken, durably."""
-        wish = self.wished()
+        self._carry_out(self.wished(), now)
+
+    def obey_first(self, *, now: float) -> None:
+        """As `obey`, of what was wished before the unit was taken; which has been read."""
+        self._carry_out(self._unmet(self.unit.wish(self.block)), now)
+
+    def _unmet(self, wish: tuple[int, Wish] | None) -> tuple[int, Wish] | None:
+        return wish if wish is not None and wish[0] > self.state.wish else None
+
+    def _carry_out(self, wish: tuple[int, Wish] | None, now: float) -> None:
         if wish is not None:
             number, wanted = wish
             self.state = state.carry_out(self.state, wanted, number=number, now=now)

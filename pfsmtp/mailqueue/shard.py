@@ -237,7 +237,7 @@ class UnitShard:
             block = unit.block(octets)
             if unit.wish(block) is not None and self._is_mine(unit.domain(block)):
                 with suppress(Busy, Gone), Grip(self._files, place + number, head.id) as grip:
-                    grip.obey(now=self._files.clock())
+                    grip.obey_first(now=self._files.clock())
                     obeyed = True
         return obeyed
 

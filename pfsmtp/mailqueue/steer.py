@@ -69,7 +69,7 @@ def _change(files: Files, wish: Wish, place: int, id: int) -> bool:
     try:
         with Grip(files, place, id) as grip:
             now = files.clock()
-            grip.obey(now=now)
+            grip.obey_first(now=now)
             grip.state = state.carry_out(grip.state, wish, number=grip.state.wish + 1, now=now)
             grip.durable = False
     except Busy:
@@ -106,6 +106,6 @@ def _hold_slot(pen: int, at: int) -> bool:
 def _obey(files: Files, place: int, id: int) -> None:
     try:
         with Grip(files, place, id) as grip:
-            grip.obey(now=files.clock())
+            grip.obey_first(now=files.clock())
     except (Busy, Gone):
         return
