@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import itertools
 import os
+import resource
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -95,6 +96,26 @@ def test_message_that_was_refused_is_not_found_by_the_next_process(files: SpoolW
     )
     files.restart()
     assert len(due_now(files.shard(), START)) == 1
+
+
+def test_message_that_was_written_in_part_is_wiped(files: SpoolWorld) -> None:
+    """The disk takes the first pages of a slot, and no more."""
+    put(files.queue, "a@example.org", message=bytes(10_000))
+    shard = files.shard()
+    assert len(due_now(shard, START)) == 1
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (16_384 + 8192, hard))
+    try:
+        with pytest.raises(TransientFailure) as caught:
+            put(files.queue, "b@example.org", message=bytes(10_000))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert caught.value.status == FULL
+    (path,) = (files.path / "slots" / "16k").iterdir()
+    assert path.read_bytes()[16_384 : 16_384 + 4096] == bytes(4096)
+    assert len(everything(files.queue)) == 1
+    assert due_now(files.shard(), START) != []
+    assert files.events.lines == []
 
 
 def test_message_is_seen_by_nobody_before_it_is_on_disk(files: SpoolWorld) -> None:
