@@ -15,6 +15,7 @@ import re
 import statistics
 import sys
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -86,10 +87,28 @@ class ProcessTree:
             ticks[pid] = sum(map(int, fields[11:15]))  # utime stime cutime cstime
         return sum(ticks[pid] for pid in ticks if self._descends(pid, parents)) / TICKS_PER_SECOND
 
+    def processes(self) -> list[int]:
+        """The process and its descendants."""
+        parents = {}
+        for stat in Path("/proc").glob("[0-9]*/stat"):
+            with suppress(OSError):
+                parents[int(stat.parent.name)] = int(stat.read_text().rpartition(")")[2].split()[1])
+        return [pid for pid in parents if self._descends(pid, parents)]
+
     def _descends(self, pid: int, parents: dict[int, int]) -> bool:
         while pid in parents and pid != self.root:
             pid = parents[pid]
         return pid == self.root
+
+
+def memory_kib(processes: Iterable[int]) -> float:
+    """The memory of processes together in KiB: what several share is counted once (PSS)."""
+    total = 0
+    for pid in processes:
+        with suppress(OSError):  # it has just ended
+            rollup = Path(f"/proc/{pid}/smaps_rollup").read_text()
+            total += sum(int(size) for size in re.findall(r"^Pss:\s+(\d+)", rollup, re.MULTILINE))
+    return float(total)
 
 
 @dataclass(frozen=True, slots=True)

@@ -118,14 +118,20 @@ class Server(ABC):
             self._tree = ProcessTree(self._master_pid())
         return self._tree.cpu_seconds()
 
+    def processes(self) -> list[int]:
+        """The processes of the server."""
+        if self._cgroup:
+            return self._cgroup.processes()
+        return ProcessTree(self._master_pid()).processes()
+
     def new_directories(self) -> list[Path]:
         """Every Maildir's `new`."""
         return [self.directory / "mail" / user / "new" for user in USERS]
 
     def start(self) -> None:
         """Start, and return once the server greets."""
-        self._configure()
-        self._launch()
+        self.configure()
+        self.launch()
         deadline = time.monotonic() + START_SECONDS
         while not self._greets():
             if time.monotonic() > deadline:
@@ -166,10 +172,12 @@ class Server(ABC):
             )
 
     @abstractmethod
-    def _configure(self) -> None: ...
+    def configure(self) -> None:
+        """Write what it reads at its start."""
 
     @abstractmethod
-    def _launch(self) -> None: ...
+    def launch(self) -> None:
+        """Start it; it may not listen yet."""
 
     @abstractmethod
     def _shut_down(self) -> None: ...
@@ -203,7 +211,7 @@ class Pfsmtp(Server):
             raise PeerError(f"`{command} --version` failed: {error}; install pfsmtp") from error
         return answer.stdout.strip()
 
-    def _configure(self) -> None:
+    def configure(self) -> None:
         certificate, key = self._certificate
         (self.directory / "pfsmtp.toml").write_text(
             f'''hostname = "mx.{DOMAIN}"
@@ -231,7 +239,7 @@ users = "users"
 maildir = "mail/{login}"
 """
 
-    def _launch(self) -> None:
+    def launch(self) -> None:
         self._process = self._run([*shlex.split(self._command), "-c", "pfsmtp.toml"])
 
     def _shut_down(self) -> None:
@@ -260,8 +268,12 @@ class Postfix(Server):
     name = "postfix"
     mail_user = "nobody"
 
-    def __init__(self, directory: Path, certificate: tuple[Path, Path]) -> None:
+    def __init__(
+        self, directory: Path, certificate: tuple[Path, Path], *, connections: int = 300
+    ) -> None:
+        """`connections` are open at most, each with an smtpd of its own."""
         super().__init__(directory)
+        self.connections = connections
         self._certificate = certificate
         self._conf = directory / "conf"
 
@@ -276,19 +288,21 @@ class Postfix(Server):
         )
         return answer.stdout.strip()
 
-    def _configure(self) -> None:
+    def configure(self) -> None:
         for name in ("conf", "queue", "data"):
             (self.directory / name).mkdir()
         shutil.chown(self.directory / "data", "postfix")
         settings = {**self._common_settings(), **self._delivery_settings()}
         main_cf = "".join(f"{name} = {value}\n" for name, value in settings.items())
         (self._conf / "main.cf").write_text(main_cf)
-        (self._conf / "master.cf").write_text(POSTFIX_MASTER_CF.format(address=self.address))
+        master_cf = POSTFIX_MASTER_CF.format(address=self.address, connections=self.connections)
+        (self._conf / "master.cf").write_text(master_cf)
 
     def _common_settings(self) -> dict[str, object]:
         certificate, key = self._certificate
         return {
             **POSTFIX_UNTHROTTLED,
+            "default_process_limit": self.connections,
             "compatibility_level": "3.6",
             "queue_directory": self.directory / "queue",
             "data_directory": self.directory / "data",
@@ -322,7 +336,7 @@ class Postfix(Server):
             "virtual_gid_maps": f"static:{mail_user.pw_gid}",
         }
 
-    def _launch(self) -> None:
+    def launch(self) -> None:
         # It goes on as a daemon; the control group keeps it.
         if self._run(["postfix", "-c", self._conf, "start"]).wait() != 0:
             raise PeerError(f"postfix does not start: see {self.directory}/log")
@@ -336,7 +350,6 @@ class Postfix(Server):
 
 POSTFIX_UNTHROTTLED = {
     "in_flow_delay": "0",
-    "default_process_limit": "300",
     "smtpd_client_connection_count_limit": "0",
     "smtpd_client_connection_rate_limit": "0",
     "smtpd_client_message_rate_limit": "0",
@@ -349,7 +362,7 @@ POSTFIX_UNTHROTTLED = {
 }
 
 POSTFIX_MASTER_CF = """\
-{address} inet n - n - 300 smtpd
+{address} inet n - n - {connections} smtpd
 pickup   unix n - n 60 1 pickup
 cleanup  unix n - n - 0 cleanup
 qmgr     unix n - n 300 1 qmgr
