@@ -82,8 +82,7 @@ class Rounds:
             pass
 
     def start_soon(self, now: float) -> None:
-        """Go a whole round from the beginning, whether or not it is time."""
-        self._round = None
+        """Go another round from its beginning, as soon as one that is under way has ended."""
         self._next = now
 
     def step(self, now: float) -> bool:

@@ -122,12 +122,15 @@ class Vacancies:
         return False
 
     def _another(self, kind: Kind) -> int | None:
-        """A file that this process does not own; each is named once before any is again."""
+        """A file that this process does not own; each is named once before any is again.
+
+        The newest come first: the older ones are full of what has waited for long.
+        """
         others = self._others[kind.number]
         if not others:
             others += self._segments.existing(kind)
         while others:
-            segment = others.pop(0)
+            segment = others.pop()
             if segment not in self._owned[kind.number]:
                 return segment
         return None

@@ -151,6 +151,17 @@ def test_files_of_a_process_that_died_are_used_by_the_next(files: SpoolWorld) ->
     assert deliver_all(files) == 50
 
 
+def test_process_that_starts_uses_the_newest_file_though_there_are_full_ones(
+    files: SpoolWorld,
+) -> None:
+    for _ in range(4 * SMALL.count + 10):
+        put(files.queue, "a@example.org")
+    for _ in range(5):
+        files.restart()
+        put(files.queue, "a@example.org")
+    assert len(files_of(files)) == 5
+
+
 def test_full_file_is_left_to_whoever_finds_it_free(files: SpoolWorld) -> None:
     for _ in range(SMALL.count + 1):
         put(files.queue, "a@example.org")
