@@ -17,9 +17,13 @@ from pathlib import Path
 import dns.exception
 import dns.flags
 import dns.message
+import dns.rcode
 import dns.rdatatype
 import dns.rrset
 from peers import DOMAIN, Pfsmtp, Postfix, free_port
+
+LATER = f"later.{DOMAIN}"
+"""A domain that the name server fails for: mail for it waits."""
 
 _TTL = 3600
 _COUNTED_AT_LEAST = 256  # octets of the end of smtp-sink's output, which holds its counters
@@ -104,6 +108,8 @@ class NameServer:
             record = f"10 mx{host[1:]}.{DOMAIN}."
         elif kind == dns.rdatatype.A and host.startswith("mx"):
             record = address_of(int(host[2:]))
+        elif name == LATER:
+            answer.set_rcode(dns.rcode.SERVFAIL)
         if record is not None:
             answer.answer.append(dns.rrset.from_text(question.name, _TTL, "IN", kind, record))
         return answer
@@ -123,6 +129,10 @@ class PfsmtpRelay(Pfsmtp):
         super().stop()
         self.sink.stop()
         self._name_server.stop()
+
+    def stop_program(self) -> None:
+        """Stop pfsmtp alone, to be launched once more."""
+        self._shut_down()
 
     def _delivery(self) -> str:
         return f"""role = "outbound"
