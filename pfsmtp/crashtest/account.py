@@ -5,8 +5,8 @@ three ends: delivered, reported to the sender as failed, or in the queue still.
 
 A copy more than that is a duplicate. There may be one only where the remote took a message, and
 whoever had sent it died, or the link was lost, before that was noted down; then nobody could know.
-So it is excused if the log does not say that the first delivery was done, and somebody was killed
-between the two, or the remote had hung up in place of its reply.
+So it is excused if the log does not say that the first delivery was done, and the connection was
+lost, or somebody was killed between the two, or the remote had hung up in place of its reply.
 
 What was neither acknowledged nor refused may be there or not: the server was killed, perhaps right
 before its 250.
@@ -179,7 +179,7 @@ class OutboundAccounts:
             noted = len(delivered) > 1 or any(when + 0.001 <= at for when in delivered)
             if not noted and before.unanswered:
                 self._after_hang_ups += 1
-            elif not noted and self._somebody_died(before.at, at):
+            elif not noted and (before.cut or self._somebody_died(before.at, at)):
                 self._after_kills += 1
             else:
                 self._duplicates += 1

@@ -21,7 +21,7 @@ _BOUNDARY = re.compile(rb'boundary="([^"]+)"')
 _FAILED = re.compile(rb"^Action: *failed\b", re.MULTILINE | re.IGNORECASE)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Arrival:
     """A message that the remote has taken, for one recipient."""
 
@@ -29,6 +29,7 @@ class Arrival:
     recipient: str
     at: float  # in Unix seconds, when its end was seen
     unanswered: bool = False  # on purpose: the remote has hung up in place of its reply
+    cut: bool = False  # the connection it came by was lost, then or later
 
 
 @dataclass(frozen=True, slots=True)

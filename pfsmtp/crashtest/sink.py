@@ -142,7 +142,7 @@ class Sink:
         try:
             session.run()
         except (_Gone, OSError, ValueError):
-            pass
+            session.note_loss()
         except Exception as error:
             self.faults.append(f"the sink has a bug: {error!r}")
         finally:
@@ -165,6 +165,7 @@ class _Session:
         self._received = b""
         self._sender: str | None = None
         self._recipients: list[str] = []
+        self._taken: list[Arrival] = []  # over this connection
 
     def run(self) -> None:
         """Raises _Gone, OSError."""
@@ -193,6 +194,11 @@ class _Session:
                     return
                 case _:
                     self._say("502 5.5.1 Not here")
+
+    def note_loss(self) -> None:
+        """Without a QUIT nobody knows what the client has heard, or noted down."""
+        for arrival in self._taken:
+            arrival.cut = True
 
     def close(self) -> None:
         self._socket.close()
@@ -268,9 +274,9 @@ class _Session:
             what = seen.fault or f"it is number {seen.number} and came as number {number}"
             self._sink.faults.append(f"the remote got a message for {recipients}: {what}")
             return
-        self._sink.arrivals += [
-            Arrival(number, recipient, now, unanswered) for recipient in recipients
-        ]
+        arrivals = [Arrival(number, recipient, now, unanswered) for recipient in recipients]
+        self._taken += arrivals
+        self._sink.arrivals += arrivals
 
     def _take_report(
         self,

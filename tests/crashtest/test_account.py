@@ -26,8 +26,10 @@ def ledger(*, acknowledged: Sequence[str] = (), refused: bool = False) -> Ledger
     return made
 
 
-def copy(number: int, recipient: str, at: float = 1.0, *, unanswered: bool = False) -> Arrival:
-    return Arrival(number, recipient, at, unanswered)
+def copy(
+    number: int, recipient: str, at: float = 1.0, *, unanswered: bool = False, cut: bool = False
+) -> Arrival:
+    return Arrival(number, recipient, at, unanswered, cut)
 
 
 def inbound(of: Ledger, *arrivals: Arrival, faults: Sequence[str] = ()) -> Account:
@@ -146,6 +148,13 @@ def test_a_duplicate_around_a_kill_is_excused() -> None:
     assert account.faults == []
     assert account.figures["duplicated_after_a_kill"] == 1
     assert account.figures["duplicated"] == 0
+
+
+def test_a_connection_that_was_lost_excuses_the_next_copy_but_not_what_was_done() -> None:
+    made, copies = ledger(acknowledged=[A]), (copy(1, A, 50, cut=True), copy(1, A, 60))
+    assert outbound(made, *copies).faults == []
+    done = outbound(made, *copies, delivered={(1, A): [55.0]})
+    assert done.figures["duplicated"] == 1
 
 
 def test_a_host_may_see_a_message_shortly_after_its_sender_was_killed() -> None:

@@ -121,6 +121,18 @@ def test_who_leaves_takes_the_message_and_says_nothing_once(sink: Sink) -> None:
     assert [each.unanswered for each in sink.arrivals] == [True, False]
 
 
+def test_a_connection_that_ends_without_a_quit_is_noted_with_what_came_by_it(sink: Sink) -> None:
+    with closing(connect(sink)) as first, closing(connect(sink)) as second:
+        begin(first, "take.1@b")
+        send(first, message())
+        begin(second, "take.2@b", number=8)
+        send(second, message(8))
+        assert first.ask("QUIT").code == 221
+        second.close()
+        eventually(lambda: sink.arrivals[1].cut)
+        assert not sink.arrivals[0].cut
+
+
 def test_who_waits_answers_later(sink: Sink, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "_WAIT", 0.3)
     with closing(connect(sink)) as dialogue:
