@@ -10,7 +10,7 @@ import pytest
 
 from tests.corpus import HEADER, TEXT, on_the_wire
 from tests.disks import fill, remount, tmpfs
-from tests.running.mail import as_sent
+from tests.running.mail import assert_same
 from tests.running.measure import MIB
 from tests.running.program import Program, Talk, eventually
 
@@ -55,7 +55,7 @@ def assert_taken(server: Program, client: Talk, message: bytes, *logins: str) ->
     recipients = [f"{login}@example.org" for login in logins]
     assert send(client, message, *recipients).startswith("250 2.0.0")
     for login in logins:
-        assert [as_sent(stored) for stored in server.take(login)] == [message]
+        assert_same([("the message", message)], server.take(login))
 
 
 @either_size
