@@ -180,6 +180,8 @@ class Connection:
             return False
         if not self._clear.is_readable(self._limits.greeting_delay):
             return False
+        if self._clear.exchange(b"", self.dialogue.input, 0.0, NEVER) == 0:
+            return False  # it did not speak, it left
         self._session.log.event("refused", client=peer.address, reason="spoke before the greeting")
         return True
 

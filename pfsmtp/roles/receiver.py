@@ -128,7 +128,7 @@ class Receiver:
                     self._start_thread(partial(self._serve_one, accepted))
             except RuntimeError as error:
                 self._complain("threads-scarce", str(error))
-                self._turn_away(ClearStream(accepted[0]), accepted[1], _FULL)
+                self._turn_away(accepted, _FULL)
 
     def finished(self) -> bool:
         return self._threads == 0
@@ -174,22 +174,20 @@ class Receiver:
         if accepted is None:
             return False
         if not self._make_way():
-            fd, address, *_ = accepted
-            self._turn_away(ClearStream(fd), address, _FULL)
+            self._turn_away(accepted, _FULL)
             return True
         self._serve_one(accepted)
         return self._wait_again()
 
     def _serve_one(self, accepted: Accepted) -> None:
         fd, address, port, own_address, listener = accepted
-        stream = ClearStream(fd)
         peer = Peer(address, port, own_address, loopback=_is_loopback(address))
         refusal = self._clients.enter(address)
         if refusal is not None:
-            self._turn_away(stream, address, refusal)
+            self._turn_away(accepted, refusal)
             return
         try:
-            self._serve(stream, peer, implicit_tls=self._listeners[listener].implicit_tls)
+            self._serve(ClearStream(fd), peer, implicit_tls=self._listeners[listener].implicit_tls)
         finally:
             self._clients.leave(address)
 
@@ -228,9 +226,12 @@ class Receiver:
             self._idle += 1
             return True
 
-    def _turn_away(self, stream: ClearStream, address: str, reply: Reply) -> None:
+    def _turn_away(self, accepted: Accepted, reply: Reply) -> None:
+        fd, address, _, _, listener = accepted
         self._log.event("turned-away", client=address, reason=f"{reply.code} {reply.lines[0]}")
-        stream.close(reply.octets)
+        # Who expects TLS could make nothing of a reply in clear.
+        in_clear = not self._listeners[listener].implicit_tls
+        ClearStream(fd).close(reply.octets if in_clear else b"")
 
     def _wait_out(self, error: OSError) -> bool:
         """Accepting failed: go on after a while, unless it was because we are draining."""

@@ -56,7 +56,11 @@ class ScriptedStream(ClearStream):
         self.heard += octets
 
     def is_readable(self, wait: float) -> bool:
-        return bool(self.steps) and self.steps[0][0] <= wait
+        if not self.steps:
+            return True  # the client is gone
+        after, given = self.steps[0]
+        self.steps[0] = (max(after - wait, 0.0), given)
+        return after <= wait
 
     def close(self, octets: bytes = b"", *, linger: bool = False) -> None:
         self.heard += octets
@@ -181,6 +185,10 @@ def test_rfc5321_3_1_client_that_speaks_before_the_greeting_is_refused() -> None
     served = Served((0.5, b"EHLO c\r\n"), loopback=False)
     assert served.codes == ["554"]
     assert served.stream.lingered is True
+
+
+def test_client_that_leaves_before_the_greeting_did_not_speak() -> None:
+    assert Served(loopback=False).codes == ["220"]
 
 
 def test_client_that_waits_is_greeted_and_loopback_need_not() -> None:
