@@ -27,6 +27,7 @@ from pfsmtp.net.listener import BindError, Listener
 from pfsmtp.net.stream import ClearStream
 from pfsmtp.policy.limits import ClientLimits, ClientTable
 from pfsmtp.policy.users import UserMapError
+from pfsmtp.process import cores
 from pfsmtp.process.errors import ServiceError
 from pfsmtp.process.privileges import Identity, identity
 from pfsmtp.process.seats import Seats
@@ -68,7 +69,8 @@ class MailService:
         receivers = config.workers.processes or len(os.sched_getaffinity(0))
         roles = [Role("receiver", receivers, partial(self._receiver, config, plan, listeners, tls))]
         roles += [
-            Role(kind.name, kind.count, partial(self._further, kind)) for kind in plan.workers
+            Role(kind.name, kind.count, partial(self._further, config, kind))
+            for kind in plan.workers
         ]
         # What there is now stays: no worker need look at it again, and so no page be copied.
         gc.freeze()
@@ -96,9 +98,11 @@ class MailService:
                 hold_queue(config, who, self._held)
                 return OutboundPlan(config)
 
-    def _further(self, kind: Kind, context: Context) -> Body:
+    def _further(self, config: Config, kind: Kind, context: Context) -> Body:
         """Make a worker that takes no connections, in its process."""
         self._listeners.keep_only([])
+        if config.workers.pin:
+            cores.keep_to_one(-1 - context.index)  # receivers begin with the first
         return kind.make(context, self._log, self._numbers.next)
 
     def _receiver(
@@ -111,6 +115,8 @@ class MailService:
     ) -> Body:
         """Make a receiver, in its process."""
         self._listeners.keep_only(listeners)
+        if config.workers.pin:
+            cores.keep_to_one(context.index)
         confinement.confine_receiver(config, self._log)
         limits = config.limits
 
