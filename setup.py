@@ -1,7 +1,10 @@
 """Build the compiled modules of ext/; everything else is in pyproject.toml.
 
-Each source in ext/ becomes the module its one door in pfsmtp/ imports.
+Each source in ext/ becomes the module its one door in pfsmtp/ imports. With PFSMTP_CYTHON_CHECKS=1
+in the environment, indices are checked as they are used (docs/testing.md).
 """
+
+import os
 
 from Cython.Build import cythonize
 from setuptools import Extension, setup
@@ -13,6 +16,8 @@ MODULES = {
     "ext/slot.pyx": "pfsmtp.mailqueue._slot",
 }
 
+CHECKS = os.environ.get("PFSMTP_CYTHON_CHECKS") == "1"
+
 setup(
     ext_modules=cythonize(
         [
@@ -22,7 +27,7 @@ setup(
         include_path=["ext"],
         compiler_directives={
             "language_level": "3",
-            "boundscheck": False,
+            "boundscheck": CHECKS,
             "wraparound": False,
             "embedsignature": True,
         },

@@ -1,0 +1,110 @@
+"""The tests, run over extensions that are built in another way; in a copy, the tree is left alone.
+
+    python -m tests.fuzz.variant VARIANT [ARGUMENTS OF pytest]
+
+    sanitized   by gcc with AddressSanitizer and UndefinedBehaviorSanitizer; the first error ends it
+    checked     by Cython with checks of indices (PFSMTP_CYTHON_CHECKS)
+
+Without arguments these are the tests of everything that is compiled. The copy is in a temporary
+directory, and gone afterwards.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+
+_TREE = ("pfsmtp", "ext", "tests", "conf", "docs", "setup.py", "pyproject.toml", "README.md")
+_BUILT = shutil.ignore_patterns("*.so", "*.c", "__pycache__", "build")
+
+COMPILED = (
+    "tests/smtp",
+    "tests/fuzz/test_server.py",
+    "tests/fuzz/test_client.py",
+    "tests/net",
+    "tests/mailqueue/test_intake.py",
+    "tests/mailqueue/test_segment.py",
+    "tests/mailqueue/test_lease.py",
+    "tests/delivery/test_maildir.py",
+    "tests/test_durable.py",
+    "tests/test_durable_failures.py",
+    "tests/test_durable_groups.py",
+)
+"""Where the compiled modules are tested."""
+
+
+def _library(name: str) -> str:
+    """Where gcc has a library of its own."""
+    found = subprocess.run(
+        ["gcc", f"-print-file-name={name}"], check=True, capture_output=True, text=True
+    )
+    return found.stdout.strip()
+
+
+@dataclass(frozen=True, slots=True)
+class Variant:
+    """What is in the environment while it is built, and while it runs."""
+
+    building: dict[str, str]
+    running: dict[str, str] = field(default_factory=dict)
+
+
+def variant(name: str) -> Variant:
+    """The variant of that name. Raises KeyError."""
+    if name == "sanitized":
+        flags = "-fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer -g"
+        return Variant(
+            {"CFLAGS": flags, "LDFLAGS": flags},
+            {
+                # The interpreter is not built with it, and has leaks of its own.
+                "LD_PRELOAD": f"{_library('libasan.so')} {_library('libubsan.so')}",
+                "ASAN_OPTIONS": "detect_leaks=0:abort_on_error=1",
+                "UBSAN_OPTIONS": "print_stacktrace=1",
+                "PYTHONMALLOC": "malloc",
+            },
+        )
+    return {"checked": Variant({"PFSMTP_CYTHON_CHECKS": "1"})}[name]
+
+
+@contextmanager
+def built(environment: dict[str, str]) -> Iterator[Path]:
+    """A copy of the tree whose extensions are built under this environment."""
+    with tempfile.TemporaryDirectory(prefix="pfsmtp-built-") as directory:
+        copy = Path(directory)
+        for name in _TREE:
+            source = ROOT / name
+            if source.is_dir():
+                shutil.copytree(source, copy / name, ignore=_BUILT)
+            else:
+                shutil.copy(source, copy)
+        subprocess.run(
+            [sys.executable, "setup.py", "-q", "build_ext", "--inplace"],
+            cwd=copy,
+            env=os.environ | environment,
+            check=True,
+        )
+        yield copy
+
+
+def run(name: str, *arguments: str) -> int:
+    """Run the tests over a variant, and return pytest's exit status."""
+    chosen = variant(name)
+    with built(chosen.building) as copy:
+        return subprocess.run(
+            [sys.executable, "-m", "pytest", "-q", *(arguments or COMPILED)],
+            cwd=copy,
+            env=os.environ | chosen.running | {"PYTHONPATH": str(copy)},
+        ).returncode
+
+
+if __name__ == "__main__":
+    sys.exit(run(*sys.argv[1:]))
