@@ -10,6 +10,7 @@ import shutil
 import tempfile
 
 import pytest
+from hypothesis import settings
 
 from tests.figures import pytest_addoption, pytest_terminal_summary, show
 
@@ -20,6 +21,10 @@ __all__ = [
     "pytest_terminal_summary",
     "show",
 ]
+
+# How long an example takes says nothing where others work, too.
+settings.register_profile("shared", deadline=None)
+settings.load_profile("shared")
 
 
 def pytest_configure(config: pytest.Config) -> None:
