@@ -58,3 +58,39 @@ def commands(sent: bytes, *, limit: int) -> list[bytes | str]:
             return [*found, "bare"]
         found.append("too long" if len(line) + 1 > limit else line[:-1])
     return found
+
+
+_ATOM = rb"[A-Za-z0-9!#$%&'*+/=?^_`{|}~\x80-\xff-]+"
+_LABEL = rb"[A-Za-z0-9_\x80-\xff](?:[A-Za-z0-9_\x80-\xff-]*[A-Za-z0-9_\x80-\xff])?"
+_DOMAIN = rb"(?:%s(?:\.%s)*|\[[!-=?-Z\\^-~]*\])" % (_LABEL, _LABEL)
+_QUOTED = rb'"(?:[^\x00-\x1f\x7f"\\]|\\[ -~])+"'
+_PATH = re.compile(
+    rb" *(?P<path><(?P<route>@%(domain)s(?:,@%(domain)s)*:)?"
+    rb"(?:(?P<local>%(quoted)s|%(atom)s(?:\.%(atom)s)*)(?:@(?P<domain>%(domain)s))?)?>)"
+    rb"(?: +(?P<rest>.*))?" % {b"domain": _DOMAIN, b"quoted": _QUOTED, b"atom": _ATOM},
+    re.DOTALL,
+)
+
+
+def path(argument: bytes, keyword: bytes) -> tuple[str, str, bytes] | None:
+    """What `parse_path` is to return; None for what is no path (RFC 5321 §4.1.2)."""
+    if argument[: len(keyword)].upper() != keyword:
+        return None
+    found = _PATH.fullmatch(argument, len(keyword))
+    if found is None:
+        return None
+    local, domain = found["local"] or b"", found["domain"] or b""
+    if not local and found["route"]:
+        return None
+    names = [domain, *(name.lstrip(b"@") for name in (found["route"] or b"")[:-1].split(b","))]
+    labels = [label for name in names if name[:1] != b"[" for label in name.split(b".")]
+    if len(local) > 64 or max(map(len, labels)) > 63 or (domain and len(found["path"]) > 256):
+        return None
+    if any(len(name) > 255 for name in names if name[:1] != b"["):
+        return None
+    if local.startswith(b'"'):
+        local = re.sub(rb"\\(.)", rb"\1", local[1:-1])
+    try:
+        return local.decode(), domain.decode(), found["rest"] or b""
+    except UnicodeDecodeError:
+        return None

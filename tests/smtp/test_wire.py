@@ -319,3 +319,30 @@ def test_no_path_makes_the_parser_fail_otherwise(path: bytes) -> None:
     assert len(local_part) <= 64
     assert len(domain) <= 255
     assert (b"TO:<" + path).endswith(rest)
+
+
+TOKENS = [b"<", b">", b"@", b",", b":", b".", b'"', b"\\", b"[", b"]", b" ", b"-", b"a", b"b.c"]
+TOKENS += [b"1.2.3.4", b"\xff", b"\0", "\u00e4".encode(), b"x" * 63, b"_", b"IPv6:::1", b"SIZE=1"]
+
+
+def parsed(argument: bytes) -> tuple[str, str, bytes] | None:
+    try:
+        return parse_path(argument, b"TO:")
+    except PathSyntaxError:
+        return None
+
+
+@given(st.lists(st.sampled_from(TOKENS), max_size=14).map(b"".join))
+@settings(max_examples=1000)
+def test_path_is_read_as_the_reference_reads_it(path: bytes) -> None:
+    for argument in (b"to:<" + path + b">", b"TO: " + path, path):
+        assert parsed(argument) == reference.path(argument, b"TO:")
+
+
+@pytest.mark.parametrize("length", range(6))
+def test_all_short_paths_are_read_as_the_reference_reads_them(length: int) -> None:
+    for octets in itertools.product(
+        [b"<", b">", b"@", b".", b'"', b"\\", b"a", b"-"], repeat=length
+    ):
+        argument = b"TO:<" + b"".join(octets) + b">"
+        assert parsed(argument) == reference.path(argument, b"TO:")
