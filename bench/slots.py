@@ -34,6 +34,7 @@ from measure import Machine
 from pfsmtp import durable
 from pfsmtp.mailqueue import segment
 from pfsmtp.mailqueue.segment import KINDS, Segments
+from pfsmtp.mailqueue.slot import PAGE
 from pfsmtp.mailqueue.spool import Spool
 from pfsmtp.smtp.address import Mailbox
 from pfsmtp.smtp.envelope import Envelope, Recipient
@@ -136,30 +137,45 @@ def slots_written_over(base: Path, threads: int, *, size: int, each: int) -> Cos
     return cost
 
 
+def files_written_over(base: Path, threads: int, *, size: int, each: int) -> Cost:
+    """Open a file that was written before, write over it, close it: a file for each slot."""
+    octets = os.urandom(-(-size // PAGE) * PAGE)
+    for number in range(threads):
+        (base / str(number)).write_bytes(octets)
+    os.sync()
+
+    def work(number: int) -> None:
+        for _ in range(each):
+            pen = os.open(base / str(number), os.O_RDWR | os.O_CLOEXEC)
+            segment.store(pen, 0, len(octets), [octets])
+            os.close(pen)
+
+    return measured(threads * each, lambda: in_threads(threads, work))
+
+
 def writes(base: Path, repeats: int) -> None:
-    print("durable writes alone\n")
-    print(
-        "| octets | threads | slot, a second | file, a second | | slot, µs CPU | file, µs CPU | |"
-    )
-    print("| --- | --- | --- | --- | --- | --- | --- | --- |")
-    sides = (slots_written_over, files_made_and_removed)
+    sides = {
+        "slot of a file": slots_written_over,
+        "file a slot": files_written_over,
+        "new file": files_made_and_removed,
+    }
+    print("durable writes alone: a second, and µs of CPU\n")
+    names = "".join(f" {name} | |" for name in sides)
+    print(f"| octets | threads |{names}")
+    print("| --- " * (2 + 2 * len(sides)) + "|")
     fresh = itertools.count()
     for size in SIZES:
         for threads in THREADS:
             each = max(20, (4000 if size < 50_000 else 1000) // threads)
-            costs: tuple[list[Cost], list[Cost]] = ([], [])
+            costs: dict[str, list[Cost]] = {name: [] for name in sides}
             for repeat in range(repeats):
-                for side in (0, 1) if repeat % 2 else (1, 0):
+                for name in sorted(sides, reverse=bool(repeat % 2)):
                     place = base / f"writes{next(fresh)}"
                     place.mkdir()
-                    costs[side].append(sides[side](place, threads, size=size, each=each))
-            slot, file = map(median, costs)
-            print(
-                f"| {size} | {threads} | {slot.rate:.0f} | {file.rate:.0f} |"
-                f" {slot.rate / file.rate:.1f} | {slot.cpu:.0f} | {file.cpu:.0f} |"
-                f" {slot.cpu / file.cpu:.2f} |",
-                flush=True,
-            )
+                    costs[name].append(sides[name](place, threads, size=size, each=each))
+            medians = [median(costs[name]) for name in sides]
+            cells = "".join(f" {cost.rate:.0f} | {cost.cpu:.0f} |" for cost in medians)
+            print(f"| {size} | {threads} |{cells}", flush=True)
 
 
 # The queue

@@ -27,7 +27,7 @@ machine loses with the power are writes that had not returned: nothing that was 
 recorded.
 
 Cost of putting a message and of finishing it: one durable write each, to blocks that exist, with
-nothing for the file system's journal to do. See docs/decisions/0002-queue-slots.md.
+nothing for the file system's journal to do. See docs/decisions/0008-queue-slots.md.
 """
 
 from __future__ import annotations

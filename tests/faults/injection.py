@@ -25,6 +25,7 @@ KILL = "SIGKILL"
 ERRORS = ("ENOSPC", "EIO", "EMFILE", "ENOMEM", "EDQUOT", "EROFS", "EINTR")
 
 _PATIENCE = 10.0
+_DEATH = 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +84,11 @@ class Injection:
             self._strace.send_signal(signal.SIGTERM)
         self._strace.wait(_PATIENCE)
         self._said()
+        if any(fault.kills for fault in self._faults):
+            # It may have been sent at the last moment.
+            deadline = time.monotonic() + _DEATH
+            while not self._is_killed() and time.monotonic() < deadline:
+                time.sleep(0.005)
 
     @property
     def count(self) -> int:

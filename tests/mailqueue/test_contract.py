@@ -798,6 +798,22 @@ def test_wish_during_an_attempt_holds_when_it_ends(
     assert len(due_now(shard, START + 10)) == (wish is Wish.RETRY)
 
 
+def test_wish_that_was_carried_out_does_not_revoke_the_next_attempt(world: World) -> None:
+    shard = world.shard()
+    put(world.queue, "a@example.org")
+    shard.wait(0)
+    lease = world.claim(shard)
+    world.queue.carry_out(Wish.HOLD, Selection())
+    assert lease.revoked()
+    lease.release(START)
+    world.queue.carry_out(Wish.RELEASE, Selection())
+    shard.wait(0)
+    again = world.claim(shard)
+    assert not again.revoked()
+    again.record({0: DELIVERED})
+    assert everything(world.queue) == []
+
+
 def test_last_wish_counts(world: World) -> None:
     shard = world.shard()
     put(world.queue, "a@example.org")

@@ -223,6 +223,15 @@ def test_files_of_free_slots_are_removed_but_for_some(files: SpoolWorld) -> None
     assert deliver(shard, START) == ["a"]
 
 
+def test_file_that_came_into_use_meanwhile_is_kept(files: SpoolWorld) -> None:
+    for _ in range(8 * SMALL.count):
+        put(files.queue, "a@example.org", message=b"whole")
+    files.restart()
+    segments = files.spool._files.segments
+    upkeep.remove_spare(files.spool._files, segments.existing(SMALL))
+    assert len(deliver(files.shard(), START)) == 8 * SMALL.count
+
+
 def test_files_that_are_in_use_are_kept(files: SpoolWorld) -> None:
     for number in range(10 * SMALL.count):
         put(files.queue, f"a@domain{number % 10}.example", message=b"whole")

@@ -136,6 +136,8 @@ def test_no_core_is_dumped(tmp_path: Path) -> None:
 
     def child() -> None:
         os.chdir(tmp_path)
+        # A shell starts what runs in its background with this signal ignored.
+        signal.signal(signal.SIGQUIT, signal.SIG_DFL)
         resource.setrlimit(resource.RLIMIT_CORE, (most, most))
         forbid_inspection()
         os.kill(os.getpid(), signal.SIGQUIT)

@@ -13,6 +13,7 @@ import grp
 import json
 import os
 import pwd
+import random
 import select
 import signal
 import socket
@@ -37,6 +38,7 @@ USERS = {
 }
 
 NOBODY = "nobody"
+_FIRST_OUTGOING = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
 """Who keeps the mail where it must not be root, who runs the tests."""
 
 Event = dict[str, Any]
@@ -51,12 +53,15 @@ def eventually(holds: Callable[[], bool], *, within: float = PATIENCE, what: str
 
 
 def free_port(host: str = "127.0.0.1") -> int:
-    """A port that nobody has now."""
+    """A port that nobody has now, and no outgoing connection is given by the system."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    with socket.socket(family) as sock:
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        sock.bind((host, 0))
-        return int(sock.getsockname()[1])
+    for _ in range(1000):
+        port = random.SystemRandom().randrange(10_000, _FIRST_OUTGOING)
+        with socket.socket(family) as sock, suppress(OSError):
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            sock.bind((host, port))
+            return port
+    raise RuntimeError("there is no free port")
 
 
 def toml(value: object) -> str:
