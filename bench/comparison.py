@@ -19,6 +19,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Protocol
 
+import plots
 from measure import HostTime, Machine, markdown_table, median_and_range
 from peers import PeerError, Pfsmtp, Postfix, Server, Site, default_command, running
 
@@ -280,6 +281,7 @@ def add_server_options(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--keep", action="store_true", help="leave mail and logs of all runs")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write every run there")
+    parser.add_argument("--plot", type=Path, metavar="FILE", help="a picture, as .svg or .png")
 
 
 def arguments(
@@ -360,22 +362,42 @@ def report(comparison: Comparison, machine: Machine, known: dict[str, str]) -> N
         print(f"up to {worst:.0%} of the machine was stolen: repeat it in a quieter hour")
 
 
+def plot(path: Path, runs: Sequence[Run], *, title: str) -> None:
+    """Rates and CPU against connections, a line for each server and kind of load."""
+    rate: dict[str, list[tuple[float, float]]] = {}
+    cpu: dict[str, list[tuple[float, float]]] = {}
+    for run in runs:
+        connections, _, load = run.cell.partition(":")
+        name = f"{run.server} {load}"
+        rate.setdefault(name, []).append((int(connections), run.delivered_rate))
+        cpu.setdefault(name, []).append((int(connections), run.cpu_per_1000))
+    panels = [
+        (up, {name: plots.medians(points) for name, points in of.items()})
+        for up, of in (("messages a second", rate), ("CPU s for 1,000 messages", cpu))
+    ]
+    plots.lines(path, panels, title=title, across="connections")
+
+
 def compare(workload: Workload, options: argparse.Namespace) -> int:
     """Measure all cells, print and write what came of it; returns the exit status."""
+    script = Path(sys.argv[0]).name
     try:
+        plots.check(options.plot)
         known = versions(options)
         site = open_site(options.directory)
         machine = Machine.describe(site.root)
         comparison = Comparison(workload, options, site)
         for cell in options.cells:
             comparison.compare(cell)
-    except PeerError as error:
-        print(f"{Path(sys.argv[0]).name}: {error}", file=sys.stderr)
+    except (PeerError, plots.NoPlotsError) as error:
+        print(f"{script}: {error}", file=sys.stderr)
         return 1
     report(comparison, machine, known)
     if options.json:
         figures = {"machine": machine.as_dict(), "versions": known, "settings": options.settings}
         runs = [asdict(run) for run in comparison.runs]
         options.json.write_text(json.dumps({**figures, "runs": runs}, indent=1) + "\n")
+    if options.plot:
+        plot(options.plot, comparison.runs, title=f"{script.removesuffix('.py')}: medians")
     leave_site(site, keep=options.keep or bool(comparison.failures))
     return 1 if comparison.failures else 0

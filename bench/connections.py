@@ -24,6 +24,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+import plots
 from comparison import add_server_options, describe, leave_site, open_site, versions
 from dialogue import Client, UnexpectedReplyError, message
 from measure import TICKS_PER_SECOND, Machine, markdown_table, memory_kib
@@ -220,6 +221,13 @@ def rest_table(rests: Sequence[Rest]) -> str:
     )
 
 
+def plot(path: Path, rows: Sequence[Held]) -> None:
+    series: dict[str, list[tuple[float, float]]] = {}
+    for row in rows:
+        series.setdefault(row.server, []).append((row.connections, row.memory_kib / 1024))
+    plots.lines(path, [("memory (PSS), MiB", series)], title="memory", across="open connections")
+
+
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -228,7 +236,6 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--quick", action="store_true", help=f"only {QUICK} connections")
     parser.add_argument("--idle", type=float, default=20.0, help="seconds (%(default)s)")
     parser.add_argument("--starts", type=int, default=STARTS, help="(%(default)s)")
-    parser.add_argument("--plot", type=Path, metavar="FILE", help="memory, as .svg or .png")
     add_server_options(parser)
     options = parser.parse_args()
     options.open = sorted(options.open or (QUICK if options.quick else OPEN))
@@ -243,13 +250,14 @@ def main() -> int:
         print(f"connections.py: `ulimit -n` is {most}: raise it, or --open fewer", file=sys.stderr)
         return 1
     try:
+        plots.check(options.plot)
         known = versions(options)
         site = open_site(options.directory)
         machine = Machine.describe(site.root)
         measurement = Measurement(options, site)
         for name in options.only:
             measurement.measure(name)
-    except PeerError as error:
+    except (PeerError, plots.NoPlotsError) as error:
         print(f"connections.py: {error}", file=sys.stderr)
         return 1
     print(f"\n{describe(machine, known, options)}\n")
@@ -264,6 +272,8 @@ def main() -> int:
             "rest": [asdict(rest) for rest in measurement.rests],
         }
         options.json.write_text(json.dumps(figures, indent=1) + "\n")
+    if options.plot:
+        plot(options.plot, measurement.rows)
     leave_site(site, keep=options.keep)
     return 0
 

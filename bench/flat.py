@@ -20,6 +20,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+import plots
 from comparison import (
     Cell,
     RunFailedError,
@@ -205,6 +206,14 @@ def table(costs: Sequence[Cost]) -> str:
     return markdown_table(header, rows)
 
 
+def plot(path: Path, costs: Sequence[Cost]) -> None:
+    series: dict[str, list[tuple[float, float]]] = {}
+    for cost in costs:
+        series.setdefault(f"pfsmtp {cost.place}", []).append((cost.there, cost.cpu_per_1000))
+    panel = ("CPU s for 1,000 messages", series)
+    plots.lines(path, [panel], title="cost", across="messages there before", logarithmic=True)
+
+
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -212,7 +221,6 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--maildir", nargs="*", type=int, metavar="N", default=MAILDIR)
     parser.add_argument("--queue", nargs="*", type=int, metavar="N", default=QUEUE)
     parser.add_argument("--messages", type=int, default=2000, help="a row (%(default)s)")
-    parser.add_argument("--plot", type=Path, metavar="FILE", help="CPU, as .svg or .png")
     add_server_options(parser)
     options = parser.parse_args()
     options.only = [Pfsmtp.name]
@@ -224,6 +232,7 @@ def main() -> int:
     servers = {"command": options.pfsmtp, "settings": options.settings}
     costs: list[Cost] = []
     try:
+        plots.check(options.plot)
         known = versions(options)
         site = open_site(options.directory)
         machine = Machine.describe(site.root)
@@ -235,7 +244,7 @@ def main() -> int:
             costs += in_queue(
                 ThroughRelay(**servers), site, sorted(options.queue), options.messages
             )
-    except (PeerError, RunFailedError) as error:
+    except (PeerError, RunFailedError, plots.NoPlotsError) as error:
         print(f"flat.py: {error}", file=sys.stderr)
         return 1
     print(f"\n{describe(machine, known, options)}\n10 connections, 1 KiB, one message each\n")
@@ -244,6 +253,8 @@ def main() -> int:
         figures = {"machine": machine.as_dict(), "versions": known, "settings": options.settings}
         text = json.dumps({**figures, "costs": [asdict(cost) for cost in costs]}, indent=1)
         options.json.write_text(text + "\n")
+    if options.plot:
+        plot(options.plot, costs)
     leave_site(site, keep=options.keep)
     return 0
 

@@ -20,7 +20,9 @@ import time
 from array import array
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 
+import plots
 from comparison import (
     NAMES,
     Cell,
@@ -156,6 +158,21 @@ def table(runs: Sequence[Run], cells: Sequence[Cell]) -> str:
     return markdown_table(header, rows)
 
 
+def plot(path: Path, runs: Sequence[Run]) -> None:
+    """A group of bars for each cell and share, a bar for each server."""
+    cells = list(dict.fromkeys(run.cell for run in runs))
+    groups = [(cell, place) for cell in cells for place in range(len(SHARES))]
+    series = {
+        name: [
+            median_of([run for run in runs if run.cell == cell and run.server == name], place)
+            for cell, place in groups
+        ]
+        for name in dict.fromkeys(run.server for run in runs)
+    }
+    names = [f"{cell}\np{SHARES[place] * 100:g}" for cell, place in groups]
+    plots.bars(path, names, series, title="time of a message", up="ms")
+
+
 def main() -> int:
     options = arguments(__doc__, cells=ALL, quick=QUICK, words=("reuse",))
     workload = IntoMaildirs(command=options.pfsmtp, settings=options.settings)
@@ -168,6 +185,7 @@ def main() -> int:
         print(f"  {cell!s:12} {name:8} {runs[-1].rate:7.0f}/s  {shares} ms", file=sys.stderr)
 
     try:
+        plots.check(options.plot)
         known = versions(options)
         site = open_site(options.directory)
         machine = Machine.describe(site.root)
@@ -175,7 +193,7 @@ def main() -> int:
             for repeat in range(options.repeats):
                 for name in options.only if repeat % 2 == 0 else reversed(options.only):
                     run(name, cell, site, repeat)
-    except PeerError as error:
+    except (PeerError, plots.NoPlotsError) as error:
         print(f"latency.py: {error}", file=sys.stderr)
         return 1
     print(f"\n{describe(machine, known, options)}")
@@ -184,6 +202,8 @@ def main() -> int:
         figures = {"machine": machine.as_dict(), "versions": known, "settings": options.settings}
         text = json.dumps({**figures, "runs": [asdict(run) for run in runs]}, indent=1)
         options.json.write_text(text + "\n")
+    if options.plot:
+        plot(options.plot, runs)
     leave_site(site, keep=options.keep)
     return 0
 

@@ -36,7 +36,7 @@ from pfsmtp.smtp.status import Status
 
 _ROUND = 1.0
 """Seconds between two looks at what can be let go of."""
-_SPARE = 8
+_SPARE = 32
 """Threads that stay to wait for the next message."""
 _TROUBLE = 60.0
 """Seconds until a message is tried again that met with trouble of our own."""
