@@ -4,6 +4,7 @@
 
     sanitized   by gcc with AddressSanitizer and UndefinedBehaviorSanitizer; the first error ends it
     checked     by Cython with checks of indices (PFSMTP_CYTHON_CHECKS)
+    covered     by clang with AddressSanitizer, and such that fuzzing sees what is reached
 
 Without arguments these are the tests of everything that is compiled. The copy is in a temporary
 directory, and gone afterwards.
@@ -15,6 +16,7 @@ import os
 import shutil
 import subprocess
 import sys
+import sysconfig
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -71,6 +73,13 @@ def variant(name: str) -> Variant:
                 "UBSAN_OPTIONS": "print_stacktrace=1",
                 "PYTHONMALLOC": "malloc",
             },
+        )
+    if name == "covered":
+        flags = "-fsanitize=address,fuzzer-no-link -fno-omit-frame-pointer -g"
+        fuzzer = Path(sysconfig.get_path("platlib"), "asan_with_fuzzer.so")
+        return Variant(
+            {"CC": "clang", "LDSHARED": f"clang -shared {flags}", "CFLAGS": flags},
+            {"LD_PRELOAD": str(fuzzer), "ASAN_OPTIONS": "detect_leaks=0:abort_on_error=1"},
         )
     return {"checked": Variant({"PFSMTP_CYTHON_CHECKS": "1"})}[name]
 
