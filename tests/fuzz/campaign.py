@@ -13,17 +13,16 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.fuzz import corpus
 from tests.fuzz.targets import TARGETS, name_of
-from tests.fuzz.variant import ROOT, built, variant
+from tests.fuzz.variant import built, variant
 
-CORPUS = Path("tests/fuzz/corpus")
 _LONGEST = 400
 """Octets of an input."""
 
@@ -47,19 +46,23 @@ class Fuzzed:
 
 
 def fuzz(copy: Path, target: str, *, seconds: int) -> Fuzzed:
-    """Fuzz one target in a copy that was built for it; its corpus there grows."""
-    ran = _run(copy, target, f"-max_total_time={seconds}", copy / CORPUS / target)
+    """Fuzz one target in a copy that was built for it; what it finds is in `inputs/` there."""
+    inputs = copy / "inputs" / target
+    inputs.mkdir(parents=True)
+    for number, octets in enumerate(corpus.load(target)):
+        (inputs / str(number)).write_bytes(octets)
+    ran = _run(copy, target, f"-max_total_time={seconds}", inputs)
     said = ran.stderr + ran.stdout
     runs = re.findall(r"^#(\d+)\s", said, re.MULTILINE) or ["0"]
     features = re.findall(r" ft: (\d+) ", said) or ["0"]
     failure = ""
     if ran.returncode:
-        inputs = [
+        failed = [
             f"{file.name}: {file.read_bytes()!r}"
             for kind in ("crash", "timeout", "oom")
             for file in copy.glob(f"{kind}-*")
         ]
-        failure = "\n".join([said[-4000:], *inputs])
+        failure = "\n".join([said[-4000:], *failed])
     return Fuzzed(target, int(runs[-1]), int(features[-1]), failure)
 
 
@@ -71,11 +74,10 @@ def keep(copy: Path, target: str) -> None:
     itself = copy / name_of(target)
     itself.write_text(f'#!/bin/sh\nexec {sys.executable} -m tests.fuzz.fuzzing {target} "$@"\n')
     itself.chmod(0o755)
-    _run(copy, target, "-merge=1", smallest, copy / CORPUS / target).check_returncode()
-    assert any(smallest.iterdir())
-    kept = ROOT / CORPUS / target
-    shutil.rmtree(kept)
-    shutil.copytree(smallest, kept)
+    _run(copy, target, "-merge=1", smallest, copy / "inputs" / target).check_returncode()
+    inputs = [file.read_bytes() for file in smallest.iterdir()]
+    assert inputs
+    corpus.save(target, inputs)
 
 
 def _run(copy: Path, target: str, *arguments: object) -> subprocess.CompletedProcess[str]:

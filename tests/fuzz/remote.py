@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 _COMMAND = re.compile(
     rb"(EHLO|HELO|STARTTLS|AUTH|MAIL|RCPT|DATA|RSET)(?: ([^\r\n]*))?\r\n", re.DOTALL
 )
+_ANSWER = re.compile(rb"()([A-Za-z0-9+/=]*)\r\n")
 _USUAL = {
     "banner": b"220 mx.example.org",
     "EHLO": b"250 mx.example.org",
@@ -51,6 +52,8 @@ class RemoteModel:
     encrypted: bool = False
     honest: bool = True
     """All that was said was an answer to a command; else both sides may well be out of step."""
+    challenged: bool = False
+    """334 was said: what comes is an answer (RFC 4954 §4)."""
     over: bool = False
     """It has said 421, behind which nothing is heard."""
     in_message: bool = False
@@ -86,14 +89,14 @@ class RemoteModel:
         return True
 
     def _hear_command(self) -> bool:
-        command = _COMMAND.match(self.heard)
+        command = (_ANSWER if self.challenged else _COMMAND).match(self.heard)
         assert command is not None, f"not a whole command: {self.heard[:80]!r}"
         if self.waiting and self.honest:
             assert self.pipelining, f"{self.heard[:80]!r} before {self.waiting[0]} was answered"
             before = self.waiting[-1][0]
             assert before not in (*ALONE, "banner", "."), f"{self.heard[:80]!r} behind {before}"
         self.heard = self.heard[command.end() :]
-        verb = command[1].decode()
+        verb = command[1].decode() or "AUTH"
         if verb == "AUTH":
             assert self.encrypted, "credentials in clear"
         self.waiting.append((verb, command[2] or b""))
@@ -121,6 +124,8 @@ class RemoteModel:
         match verb:
             case "EHLO" | "HELO":
                 self.pipelining = verb == "EHLO" and done and b"PIPELINING" in self.extensions
+            case "AUTH":
+                self.challenged = code == 334
             case "MAIL":
                 self.transaction = Taken(begun=done)
             case "RCPT" if done and self.transaction.begun:

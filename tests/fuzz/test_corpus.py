@@ -8,17 +8,22 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.fuzz import corpus
 from tests.fuzz.targets import TARGETS
-
-CORPUS = Path(__file__).parent / "corpus"
 
 
 @pytest.mark.parametrize("target", TARGETS)
 def test_corpus_is_still_taken_as_it_should_be(target: str) -> None:
-    files = sorted((CORPUS / target).iterdir())
-    assert files
-    for file in files:
-        TARGETS[target](file.read_bytes())
+    inputs = corpus.load(target)
+    assert inputs
+    for octets in inputs:
+        TARGETS[target](octets)
+
+
+def test_corpus_is_read_as_it_was_written(tmp_path: Path) -> None:
+    inputs = [bytes(range(256)), b"\\n\n", b"", b"\xe4\r\n.\r\n"]
+    corpus.save("target", inputs, tmp_path)
+    assert sorted(corpus.load("target", tmp_path)) == sorted(inputs)
 
 
 @pytest.mark.parametrize("target", TARGETS)
