@@ -11,6 +11,7 @@ from pfsmtp.config import Relay as Settings
 from pfsmtp.delivery.relay.backoff import BackOff, Held
 from pfsmtp.delivery.relay.connection import Budgets
 from pfsmtp.delivery.relay.search import Search
+from pfsmtp.net.dialing import Dialed, Dialing
 from pfsmtp.resolver import Destination
 from pfsmtp.smtp.errors import PermanentFailure, TransientFailure
 from pfsmtp.smtp.outcome import Kind
@@ -76,6 +77,20 @@ def test_last_host_that_fails_defers(replies: dict[str, Behaviour]) -> None:
     assert outcome.kind is Kind.DEFERRED
     assert not outcome.uncertain
     assert outcome.host == "mx1.example.org"
+
+
+def test_connection_that_is_reset_before_anyone_looks(monkeypatch: pytest.MonkeyPatch) -> None:
+    wait = Dialing.wait
+
+    def wait_late(self: Dialing, seconds: float) -> Dialed | None:
+        time.sleep(0.05)
+        return wait(self, seconds)
+
+    monkeypatch.setattr(Dialing, "wait", wait_late)
+    with Host({"BANNER": Talk.reset}) as host:
+        outcome = relaying(host).deliver_one()
+    assert said(outcome)[:2] == (Kind.DEFERRED, "4.4.2")
+    assert "broke the connection" in outcome.reason
 
 
 @pytest.mark.parametrize(

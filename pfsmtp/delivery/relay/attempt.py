@@ -21,7 +21,7 @@ from pfsmtp.delivery.relay.connection import Budgets, Connection, Judge, Stream
 from pfsmtp.delivery.relay.form import Form, Forms, Unit
 from pfsmtp.delivery.relay.gate import Gate
 from pfsmtp.delivery.relay.pool import Pool
-from pfsmtp.delivery.relay.search import Search
+from pfsmtp.delivery.relay.search import NO_ANSWER, Search
 from pfsmtp.delivery.relay.way import Way
 from pfsmtp.resolver import Destination
 from pfsmtp.smtp.client import Client, TLSPolicy
@@ -35,7 +35,6 @@ _LOOK_UP = 30.0
 
 # RFC 3463 §3.8: a cryptographic failure.
 _NOT_ENCRYPTED = Status(4, 7, 5)
-_NO_ANSWER = Status(4, 4, 1)
 
 
 class EventLog(Protocol):
@@ -289,16 +288,10 @@ class Attempt:
 
     def _note_failures(self, search: Search) -> None:
         """Take over what became of addresses that could not be connected to."""
-        for destination, reason in search.take_failures():
-            self._failed(
-                Outcome(
-                    Kind.DEFERRED,
-                    _NO_ANSWER,
-                    f"{destination.host} {reason}",
-                    destination.host,
-                    destination.address,
-                )
-            )
+        for missed in search.take_failures():
+            host, address = missed.destination.host, missed.destination.address
+            reason = f"{host} {missed.reason}"
+            self._failed(Outcome(Kind.DEFERRED, missed.status, reason, host, address))
 
     def _host_failed(self, remote: Remote, failure: HostFailure) -> None:
         text = failure.text if failure.command else f"{remote.host} {failure.text}"
@@ -347,10 +340,10 @@ class Attempt:
                 return outcome
         held = self.held
         if held is not None:
-            return Outcome(Kind.DEFERRED, _NO_ANSWER, held.reason)
+            return Outcome(Kind.DEFERRED, NO_ANSWER, held.reason)
         if self._failures:
             return self._failures[-1]
-        return Outcome(Kind.DEFERRED, _NO_ANSWER, "no host could be tried")
+        return Outcome(Kind.DEFERRED, NO_ANSWER, "no host could be tried")
 
 
 def _outcome(failure: DeliveryFailure, remote: Remote | None = None) -> Outcome:

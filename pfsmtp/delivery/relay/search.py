@@ -10,6 +10,7 @@ Deadlines are in the clock's seconds.
 
 from __future__ import annotations
 
+import errno
 import socket
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -18,7 +19,21 @@ from pfsmtp.delivery.relay.backoff import BackOff, Held
 from pfsmtp.delivery.relay.connection import explain
 from pfsmtp.net.dialing import Dialed, Dialing
 from pfsmtp.resolver import Destination
+from pfsmtp.smtp.client.conversation import BAD_CONNECTION
 from pfsmtp.smtp.errors import TransientFailure
+from pfsmtp.smtp.status import Status
+
+# RFC 3463 §3.5: no answer from host.
+NO_ANSWER = Status(4, 4, 1)
+
+
+@dataclass(frozen=True, slots=True)
+class Missed:
+    """An address that was of no use, and why; the reason goes behind the host's name."""
+
+    destination: Destination
+    status: Status
+    reason: str
 
 
 class Search:
@@ -51,7 +66,7 @@ class Search:
         self._again: list[Destination] = []  # passed over without a verdict
         self._next: Destination | None = None
         self._seen = set(tried)
-        self._failures: list[tuple[Destination, str]] = []
+        self._failures: list[Missed] = []
         self._exhausted = False
 
     def peek(self) -> Destination | None:
@@ -87,7 +102,7 @@ class Search:
                 if dialed.socket is not None:
                     self._pass_over(race)
                     return runner.destination, dialed.socket
-                self._fail(runner.destination, f"could not be reached ({explain(dialed.error)})")
+                self._refused(runner.destination, dialed.error)
 
     def reconnect(self, destination: Destination) -> socket.socket | None:
         """Connect to an address once more; None, and a failure is noted, if that fails."""
@@ -102,8 +117,8 @@ class Search:
                     self._fail(destination, "could not be reached again")
                     return None
 
-    def take_failures(self) -> list[tuple[Destination, str]]:
-        """The addresses that could not be connected to, and why, to go behind the host's name."""
+    def take_failures(self) -> list[Missed]:
+        """The addresses that could not be connected to."""
         failures, self._failures = self._failures, []
         return failures
 
@@ -122,9 +137,17 @@ class Search:
         self._exhausted = not self._again
         return None if self._exhausted else self._again.pop(0)
 
-    def _fail(self, destination: Destination, reason: str) -> None:
+    def _refused(self, destination: Destination, error: OSError | None) -> None:
+        if error is not None and error.errno == errno.ECONNRESET:
+            # What does not listen refuses; this one took the connection, and broke it at once.
+            reason = f"broke the connection ({explain(error)})"
+            self._fail(destination, reason, BAD_CONNECTION)
+        else:
+            self._fail(destination, f"could not be reached ({explain(error)})")
+
+    def _fail(self, destination: Destination, reason: str, status: Status = NO_ANSWER) -> None:
         self._back_off.failed(destination.address, reason)
-        self._failures.append((destination, reason))
+        self._failures.append(Missed(destination, status, reason))
 
     def _pass_over(self, race: _Race) -> None:
         """Judge those who have not answered while another did."""
