@@ -27,7 +27,6 @@ from pfsmtp.net.listener import BindError, Listener
 from pfsmtp.net.stream import ClearStream
 from pfsmtp.policy.limits import ClientLimits, ClientTable
 from pfsmtp.policy.users import UserMapError
-from pfsmtp.process import cores
 from pfsmtp.process.errors import ServiceError
 from pfsmtp.process.privileges import Identity, identity
 from pfsmtp.process.seats import Seats
@@ -67,9 +66,11 @@ class MailService:
         except (ConfigError, UserMapError, TLSError, BindError, OSError) as error:
             raise ServiceError(str(error)) from error
         receivers = config.workers.processes or len(os.sched_getaffinity(0))
-        roles = [Role("receiver", receivers, partial(self._receiver, config, plan, listeners, tls))]
+        up, down = (_up, _down) if config.workers.pin else (None, None)
+        receive = partial(self._receiver, config, plan, listeners, tls)
+        roles = [Role("receiver", receivers, receive, core=up)]
         roles += [
-            Role(kind.name, kind.count, partial(self._further, config, kind))
+            Role(kind.name, kind.count, partial(self._further, config, kind), core=down)
             for kind in plan.workers
         ]
         # What there is now stays: no worker need look at it again, and so no page be copied.
@@ -101,8 +102,6 @@ class MailService:
     def _further(self, config: Config, kind: Kind, context: Context) -> Body:
         """Make a worker that takes no connections, in its process."""
         self._listeners.keep_only([])
-        if config.workers.pin:
-            cores.keep_to_one(-1 - context.index)  # receivers begin with the first
         return kind.make(context, self._log, self._numbers.next)
 
     def _receiver(
@@ -115,8 +114,6 @@ class MailService:
     ) -> Body:
         """Make a receiver, in its process."""
         self._listeners.keep_only(listeners)
-        if config.workers.pin:
-            cores.keep_to_one(context.index)
         confinement.confine_receiver(config, self._log)
         limits = config.limits
 
@@ -137,6 +134,16 @@ class MailService:
             clients=clients,
             most=config.workers.connections,
         )
+
+
+def _up(index: int) -> int:
+    """Receivers take the cores from the first on."""
+    return index
+
+
+def _down(index: int) -> int:
+    """All others from the last, so that they meet receivers late."""
+    return -1 - index
 
 
 @dataclass(frozen=True, slots=True)

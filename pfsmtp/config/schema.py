@@ -52,7 +52,7 @@ class Workers(Section, frozen=True):
 
     processes: CountOrAuto = 0  # 0: one per core
     connections: Count = 2000  # threads at most, per process
-    pin: bool = False  # each process keeps to one core
+    pin: bool = True  # each process keeps to one core, while that has time for it
     drain: Seconds = Seconds.parse("30 s")  # after TERM, what is still open is cut off
 
 

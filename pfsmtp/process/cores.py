@@ -1,21 +1,122 @@
-"""Keeps a worker to one core.
+"""Keeps a worker to one core, for as long as that core has time for it.
 
-The threads of a Python process take turns, so a second core helps it little. It costs much when
-they move between cores: what one has in its cache, the other has to fetch, reference counts above
-all. Where a process may not choose, or there is one core, nothing changes.
+The threads of a Python process take turns. A second core helps them little, and costs much when
+they move: what one has in its cache the other has to fetch, reference counts above all. For the
+same reason a thread that wakes is not to interrupt the one that runs (`SCHED_BATCH`): it would only
+find that it has to wait for its turn (the GIL).
+
+Both are bad where another program computes on that core, since whoever wakes there waits for the
+end of that one's time slice, though another core may be idle. So the worker looks at its core now
+and then, lets go of it when others keep it busy, and tries again later.
+
+Where a process may not choose, or the kernel does not say how busy its cores are, nothing changes.
 """
 
 from __future__ import annotations
 
 import os
+import time
+from collections.abc import Callable, Iterator
 from contextlib import suppress
+from dataclasses import dataclass
+
+_TICK = 1 / os.sysconf("SC_CLK_TCK")
+# Where the idle time is in a line of /proc/stat; behind it, the time waiting for disks.
+_IDLE = 3
+_LONGEST_LINE = 256  # octets, of /proc/stat
+
+_SHORTEST_LOOK = 0.5  # seconds; less says little, in ticks of 10 ms
+_BUSY = 0.95  # of its time a core was not idle
+_LITTLE = 1 / 3  # of that time, that a worker had, is too little when the rest went to others
+_CROWDED_LOOKS = 2  # in a row, until a core is let go
+_REST = 60.0  # seconds until it is tried again
 
 
-def keep_to_one(number: int) -> None:
-    """Keep this thread, and all it starts from now on, to one of the cores that it may use.
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """What had become of a core's time up to a moment; all in seconds."""
 
-    Numbers count on round the cores; negative ones from the last.
-    """
-    with suppress(OSError):
-        cores = sorted(os.sched_getaffinity(0))
-        os.sched_setaffinity(0, {cores[number % len(cores)]})
+    now: float
+    idle: float
+    ours: float  # the time of this process, on whatever core
+
+    def leaves_room(self, since: Usage) -> bool:
+        """Whether there was time for us, or who had it was mostly us."""
+        elapsed = self.now - since.now
+        busy = elapsed - (self.idle - since.idle)
+        return busy < _BUSY * elapsed or self.ours - since.ours > _LITTLE * elapsed
+
+
+class Core:
+    """The core of a worker. `settle` and `look` are for its main thread."""
+
+    def __init__(self, number: int, *, usage: Callable[[int], Usage | None] | None = None) -> None:
+        """Numbers count on round the cores that this process may use; negative ones from the last.
+
+        Files of /proc are opened here, while that is still permitted.
+        """
+        self._allowed = os.sched_getaffinity(0)
+        cores = sorted(self._allowed)
+        self._number = cores[number % len(cores)]
+        self._usage = usage if usage is not None else Meter().read
+        self._threads = os.open("/proc/self/task", os.O_RDONLY | os.O_CLOEXEC)
+        self._last: Usage | None = None
+        self._crowded = 0
+        self._rest_ends: float | None = None  # None: settled
+
+    def settle(self) -> None:
+        """Keep all threads, and those that they start, to the core."""
+        self._rest_ends = None
+        self._apply({self._number}, os.SCHED_BATCH)
+
+    def look(self) -> None:
+        """See whether the core still has time for us. Called about once a second."""
+        usage = self._usage(self._number)
+        last = self._last
+        if usage is None or (last is not None and usage.now - last.now < _SHORTEST_LOOK):
+            return
+        self._last = usage
+        if self._rest_ends is not None:
+            if usage.now >= self._rest_ends:
+                self.settle()
+        elif last is not None:
+            self._crowded = 0 if usage.leaves_room(last) else self._crowded + 1
+            if self._crowded == _CROWDED_LOOKS:
+                self._let_go(usage.now)
+
+    def _let_go(self, now: float) -> None:
+        self._crowded = 0
+        self._rest_ends = now + _REST
+        self._apply(self._allowed, os.SCHED_OTHER)
+
+    def _apply(self, cores: set[int], policy: int) -> None:
+        # A second time for threads that another had started before it was seen to itself.
+        for thread in [*self._tasks(), *self._tasks()]:
+            # It may have ended, or it may not choose.
+            with suppress(OSError):
+                os.sched_setaffinity(thread, cores)
+                os.sched_setscheduler(thread, policy, os.sched_param(0))
+
+    def _tasks(self) -> Iterator[int]:
+        return map(int, os.listdir(self._threads))
+
+
+class Meter:
+    """Reads how a core's time was spent, from a file that was opened at the start."""
+
+    def __init__(self) -> None:
+        try:
+            self._file: int | None = os.open("/proc/stat", os.O_RDONLY | os.O_CLOEXEC)
+        except OSError:
+            self._file = None
+
+    def read(self, core: int) -> Usage | None:
+        """Return the usage of a core; None where it is not known."""
+        if self._file is None:
+            return None
+        for line in os.pread(self._file, _LONGEST_LINE * (core + 2), 0).splitlines():
+            name, *ticks = line.split()
+            if name == b"cpu%d" % core and len(ticks) > _IDLE + 1:
+                idle = (int(ticks[_IDLE]) + int(ticks[_IDLE + 1])) * _TICK
+                return Usage(time.monotonic(), idle, time.process_time())
+        return None

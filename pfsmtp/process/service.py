@@ -82,6 +82,7 @@ class Role:
     name: str
     count: int
     make: Callable[[Context], Body]
+    core: Callable[[int], int] | None = None  # which core (`cores.Core`) each index keeps to
 
 
 class Generation(Protocol):

@@ -1,9 +1,9 @@
 """A worker process, from the fork to its end.
 
-Its main thread does no work: it waits for signals and for the death of the master, and shows that
-it lives. The work is in the threads of the `Body`. TERM drains, QUIT stops now, USR1 reopens the
-log; HUP, INT and the rest are the master's business and ignored, since a terminal sends them to
-everybody.
+Its main thread does no work: it waits for signals and for the death of the master, shows that it
+lives, and sees to the core it keeps to. The work is in the threads of the `Body`. TERM drains, QUIT
+stops now, USR1 reopens the log; HUP, INT and the rest are the master's business and ignored, since
+a terminal sends them to everybody.
 
 The master's death shows as the end of a pipe whose other end only the master holds. The worker then
 drains as after TERM, within a time of its own since nobody else keeps it.
@@ -24,6 +24,7 @@ from typing import NoReturn
 
 from setproctitle import setproctitle
 
+from pfsmtp.process.cores import Core
 from pfsmtp.process.errors import BOOT_FAILED, BUG, ServiceError
 from pfsmtp.process.privileges import Identity, relinquish
 from pfsmtp.process.service import Body, Context, EventLog, Role, Timing
@@ -71,11 +72,21 @@ def _live(birth: Birth, *, log: EventLog, timing: Timing) -> int:
     birth.close_inherited()
     unblock()
     setproctitle(_title(birth.context, "starting"))
+    core = _own_core(birth)
     body = _boot(birth, log)
     if body is None:
         return BOOT_FAILED
-    _MainLoop(birth, body, signals, log=log, timing=timing).run()
+    _MainLoop(birth, body, signals, core, log=log, timing=timing).run()
     return 0
+
+
+def _own_core(birth: Birth) -> Core | None:
+    choose = birth.role.core
+    if choose is None:
+        return None
+    core = Core(choose(birth.context.index))
+    core.settle()
+    return core
 
 
 def _boot(birth: Birth, log: EventLog) -> Body | None:
@@ -112,11 +123,19 @@ class _MainLoop:
     """The main thread's round: beat, show, wait for a signal or the master's end, act."""
 
     def __init__(
-        self, birth: Birth, body: Body, signals: SignalPipe, *, log: EventLog, timing: Timing
+        self,
+        birth: Birth,
+        body: Body,
+        signals: SignalPipe,
+        core: Core | None,
+        *,
+        log: EventLog,
+        timing: Timing,
     ) -> None:
         self._birth = birth
         self._body = body
         self._signals = signals
+        self._core = core
         self._log = log
         self._timing = timing
         self._shown = ""
@@ -132,6 +151,8 @@ class _MainLoop:
         """Go round until there is nothing left to do."""
         while not self._over(time.monotonic()):
             self._show()
+            if self._core is not None:
+                self._core.look()
             for fd, _ in self._poll.poll(self._pause * 1000):
                 if fd == self._birth.life:
                     self._master_died()

@@ -1,35 +1,158 @@
-"""Workers keep to one core, where they may choose."""
+"""Workers keep to one core while it has time for them, where they may choose."""
 
 from __future__ import annotations
 
 import os
 import threading
+import time
+from collections.abc import Callable
 
 import pytest
 
-from pfsmtp.process import cores
+from pfsmtp.process.cores import Core, Meter, Usage
 from tests.process.forked import Child
 
+CROWDED = [Usage(second, 0.0, 0.1 * second) for second in range(10)]
 
-def cores_after(number: int) -> tuple[set[int], set[int]]:
-    """The cores that a thread is left with, and one that it starts then."""
-    cores.keep_to_one(number)
-    of_thread: list[set[int]] = []
-    thread = threading.Thread(target=lambda: of_thread.append(os.sched_getaffinity(0)))
-    thread.start()
-    thread.join()
-    return os.sched_getaffinity(0), of_thread[0]
+
+class Days:
+    """A core, and the usage that it shows at one look after the other."""
+
+    def __init__(self, usages: list[Usage | None]) -> None:
+        self._usages = iter(usages)
+        self.core = Core(0, usage=lambda _: next(self._usages))
+        self.core.settle()
+
+    def look(self, times: int) -> None:
+        for _ in range(times):
+            self.core.look()
+
+
+def in_child(body: Callable[[], None]) -> None:
+    """Run what changes a process in one of its own."""
+    assert Child(body).end()[0] == 0
+
+
+def keeps_to() -> tuple[set[int], int]:
+    """The cores and the policy that this thread has."""
+    return os.sched_getaffinity(0), os.sched_getscheduler(0)
+
+
+FREE = (os.sched_getaffinity(0), os.SCHED_OTHER)
+SETTLED = ({min(os.sched_getaffinity(0))}, os.SCHED_BATCH)
 
 
 @pytest.mark.parametrize("number", [0, 1, 2, -1, -2, 1000])
-def test_worker_keeps_to_the_core_of_its_number_with_all_its_threads(number: int) -> None:
+def test_worker_keeps_to_the_core_of_its_number(number: int) -> None:
     allowed = sorted(os.sched_getaffinity(0))
-    expected = {allowed[number % len(allowed)]}
 
     def body() -> None:
-        assert cores_after(number) == (expected, expected)
+        Core(number).settle()
+        assert keeps_to() == ({allowed[number % len(allowed)]}, os.SCHED_BATCH)
 
-    assert Child(body).end()[0] == 0
+    in_child(body)
+
+
+def test_threads_that_it_starts_keep_to_it_too() -> None:
+    def body() -> None:
+        Core(0).settle()
+        seen: list[tuple[set[int], int]] = []
+        thread = threading.Thread(target=lambda: seen.append(keeps_to()))
+        thread.start()
+        thread.join()
+        assert seen == [SETTLED]
+
+    in_child(body)
+
+
+def test_core_that_others_keep_busy_is_let_go_by_all_threads() -> None:
+    def body() -> None:
+        started, over = threading.Event(), threading.Event()
+        seen: list[tuple[set[int], int]] = []
+
+        def run() -> None:
+            started.set()
+            over.wait()
+            seen.append(keeps_to())
+
+        days = Days(list(CROWDED))
+        thread = threading.Thread(target=run)
+        thread.start()
+        started.wait()
+        days.look(2)
+        assert keeps_to() == SETTLED  # one bad second is none
+        days.look(1)
+        assert keeps_to() == FREE
+        over.set()
+        thread.join()
+        assert seen == [FREE]
+
+    in_child(body)
+
+
+@pytest.mark.parametrize(
+    "usages",
+    [
+        [Usage(second, 0.1 * second, 0.0) for second in range(10)],
+        [Usage(second, 0.0, 0.5 * second) for second in range(10)],
+        [Usage(0.1 * tenth, 0.0, 0.0) for tenth in range(5)],
+        [None] * 10,
+    ],
+    ids=["it is idle at times", "it is ours", "too soon to say", "nobody knows"],
+)
+def test_core_is_kept(usages: list[Usage | None]) -> None:
+    def body() -> None:
+        Days(usages).look(len(usages))
+        assert keeps_to() == SETTLED
+
+    in_child(body)
+
+
+def test_good_second_between_bad_ones() -> None:
+    bad, good = Usage(1.0, 0.0, 0.0), Usage(2.0, 1.0, 0.0)
+
+    def body() -> None:
+        days = Days([Usage(0.0, 0.0, 0.0), bad, good, Usage(3.0, 1.0, 0.0)])
+        days.look(4)
+        assert keeps_to() == SETTLED
+
+    in_child(body)
+
+
+def test_core_is_tried_again_after_a_while() -> None:
+    later = [Usage(61.0, 0.0, 1.0), Usage(62.0, 0.0, 1.0), Usage(63.0, 0.0, 1.0)]
+
+    def body() -> None:
+        days = Days([*CROWDED[:3], Usage(60.0, 0.0, 1.0), *later, Usage(64.0, 0.0, 1.0)])
+        days.look(4)
+        assert keeps_to() == FREE
+        days.look(2)
+        assert keeps_to() == SETTLED
+        days.look(2)
+        assert keeps_to() == FREE
+
+    in_child(body)
+
+
+def test_usage_of_a_core_that_computes() -> None:
+    def body() -> None:
+        core = min(os.sched_getaffinity(0))
+        Core(core).settle()
+        meter = Meter()
+        before = meter.read(core)
+        assert before is not None
+        while time.process_time() < before.ours + 0.2:
+            sum(range(1000))
+        after = meter.read(core)
+        assert after is not None
+        busy = (after.now - before.now) - (after.idle - before.idle)
+        assert busy > 0.15  # in whole ticks
+
+    in_child(body)
+
+
+def test_usage_of_a_core_that_is_not_there() -> None:
+    assert Meter().read(100_000) is None
 
 
 def test_worker_that_may_not_choose_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -37,4 +160,6 @@ def test_worker_that_may_not_choose_goes_on(monkeypatch: pytest.MonkeyPatch) -> 
         raise PermissionError
 
     monkeypatch.setattr(os, "sched_setaffinity", refuse)
-    cores.keep_to_one(0)
+    core = Core(0)
+    core.settle()
+    core.look()
