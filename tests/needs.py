@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
+from pathlib import Path
 from typing import NoReturn
 
 import pytest
@@ -36,3 +38,17 @@ def landlock(abi: int) -> None:
     """A kernel with this version of Landlock, or a later one; which CI does not choose either."""
     if kernel.abi() < abi:
         pytest.skip(f"needs Landlock ABI {abi}; this kernel has {kernel.abi()}")
+
+
+def device(path: Path) -> None:
+    """A device, which a container may not have."""
+    if not os.access(path, os.R_OK | os.W_OK):
+        pytest.skip(f"needs {path}")
+
+
+def filesystem(kind: str) -> None:
+    """A kind of file system that the kernel has, or has a module for; CI does not choose it."""
+    if shutil.which("modprobe") is not None:
+        subprocess.run(["modprobe", "--quiet", kind], check=False)
+    if kind not in Path("/proc/filesystems").read_text().split():
+        pytest.skip(f"this kernel has no {kind}")
