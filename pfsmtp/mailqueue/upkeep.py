@@ -4,8 +4,8 @@ removed.
 * A slot that makes no sense is copied to `damaged/`, with the body's file if it has one, then
   wiped and free. This is done under a lock on all of it, so that nothing is taken for damaged that
   is just being written. What could not be copied stays where it is.
-* A file of slots that is shorter than it should be is given its length back; a file of another
-  name is moved to `damaged/`.
+* A file of slots that is shorter than it should be is given its length back, if there is room; a
+  file of another name is moved to `damaged/`.
 * Files whose slots are all free are removed, but for some, once they have no owner.
 * Files in `tmp/` and `bodies/` that belong to nothing are removed after `ABANDONED` seconds.
 
@@ -41,6 +41,8 @@ from pfsmtp.mailqueue.survey import messages
 
 ABANDONED = 36 * 3600.0
 """Seconds after which a file that belongs to nothing is removed; no session lasts as long."""
+
+_STEP = 1 << 20  # octets
 
 SPARE = 4
 """Files of free slots without an owner that are kept, of each kind."""
@@ -117,15 +119,22 @@ def restore_files(files: Files) -> None:
                 durable.move(directory, name, files.damaged, aside)
                 files.log.event("queue-file-foreign", file=f"damaged/{aside}")
         for segment in segments.existing(kind):
-            with suppress(FileNotFoundError):
+            try:
                 _restore_length(files, segment, kind.size * kind.count)
+            except FileNotFoundError:
+                pass
+            except OSError as error:
+                # Slots that a file lacks are left out. What is in the others does not wait.
+                files.log.event("queue-trouble", file=name_of(segment), reason=str(error))
 
 
 def _restore_length(files: Files, segment: int, length: int) -> None:
     with files.segments.pen(segment) as pen:
-        found = os.fstat(pen).st_size
+        found = at = os.fstat(pen).st_size
         if found < length:
-            os.ftruncate(pen, length)
+            # Octets, as the file was made of: a hole has no blocks. A worker may not truncate.
+            while at < length:
+                at += os.pwrite(pen, bytes(min(length - at, _STEP)), at)
             os.fsync(pen)
             files.log.event("queue-file-short", file=name_of(segment), size=found, wanted=length)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from contextlib import ExitStack, closing
 from pathlib import Path
@@ -12,6 +13,9 @@ from tests.running.outbound.post import spool, submit, views
 from tests.running.program import eventually
 
 Damage = Callable[[bytearray, int], None]
+
+MEDIUM = b"0123456789abcdef\r\n" * 500
+"""So much that it is in another file than small ones."""
 
 LARGE = b"0123456789abcdef 0123456789abcdef\r\n" * 300_000
 """So much that it is not with the other messages."""
@@ -90,3 +94,34 @@ def test_o7_what_is_damaged_is_set_aside_and_the_rest_is_delivered(tmp_path: Pat
         (stored,) = host.stored
         assert b"carol@" in stored.recipients[0]
         assert server.events("failed") == server.events("notice-queued") == []
+
+
+def test_o7_file_that_was_cut_short_is_mended_and_the_rest_is_delivered(tmp_path: Path) -> None:
+    """By a deliverer, which is confined in what it may do to a file."""
+    internet = Internet()
+    address = internet.address()
+    domain = internet.domain("away", address)
+    with ExitStack() as stack:
+        names = stack.enter_context(internet.name_server(tmp_path))
+        server = outbound(
+            tmp_path / "out",
+            internet,
+            names,
+            schedule={"retries": ["1 s"]},
+            relay={"back_off": "100 ms"},
+        )
+        stack.enter_context(server)
+        submit(server, f"bob@{domain}")
+        submit(server, f"carol@{domain}", message=MEDIUM)
+        assert server.stop() == 0
+        slots = server.directory / "queue" / "slots"
+        lengths = {path: path.stat().st_size for path in (slots / "4k").iterdir()}
+        for path in lengths:
+            os.truncate(path, 1000)
+        host = stack.enter_context(Host(address=address, port=internet.port))
+        server.start()
+        server.await_event("queue-file-short", count=len(lengths))
+        assert {path: path.stat().st_size for path in lengths} == lengths
+        submit(server, f"dave@{domain}")
+        eventually(lambda: len(host.stored) == 2)
+        assert views(server) == server.events("queue-trouble") == []
