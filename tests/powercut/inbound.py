@@ -34,13 +34,13 @@ def cut(directory: Path, filesystem: FileSystem, plan: Plan, *, sync: str) -> Ou
             first = disk.position()
             work(scene, ledger, plan)
             last = disk.position()
-        for failed in disk.cuts(
-            random, plan.cuts, answers=ledger.answers(), within=(first, last)
-        ):
+        cuts = disk.cuts(random, plan.cuts, answers=ledger.answers(), within=(first, last))
+        for failed in cuts:
             with disk.surviving(failed, mail, random) as at_stake:
                 account = _account(ledger.as_of(failed.position), directory, mail, plan)
                 outcome.add(account, at_stake=at_stake)
-                _goes_on(scene, directory)
+                if plan.restarts or failed is cuts[-1]:
+                    _goes_on(scene, directory)
     return outcome
 
 
@@ -65,7 +65,7 @@ def _goes_on(scene: InboundScene, directory: Path) -> None:
     start(program)
     try:
         with smtplib.SMTP(scene.server.host, scene.server.port, timeout=PATIENCE) as client:
-            refused = client.sendmail("sender@example.net", _users(directory).values(), "Hello\n")
+            refused = client.sendmail("sender@example.net", [*_users(directory).values()], "Hello")
         assert not refused
     finally:
         program.destroy()

@@ -136,7 +136,9 @@ class Remains:
         """Make `copy` what is left, and return how many writes had not been flushed."""
         flushes = range(cut.position - 1, self._safe - 1, -1)
         last = next((number for number in flushes if self._entries[number].is_flush), self._safe)
-        apply(self._image, ((each.offset, each.octets) for each in self._entries[self._safe : last]))
+        apply(
+            self._image, ((each.offset, each.octets) for each in self._entries[self._safe : last])
+        )
         self._safe = last
         unflushed = [each for each in self._entries[last : cut.position] if not each.is_flush]
         copy_sparse(self._image, copy)

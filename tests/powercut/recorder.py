@@ -74,12 +74,10 @@ class Disk:
             _, opcode, unique, *_ = _IN.unpack_from(request)
             if opcode in (_FORGET, _INTERRUPT):
                 continue  # these have no answer
-            error, answer = 0, b""
-            if opcode in self._answers:
-                answer = self._answers[opcode](request[_IN.size :])
-            else:
-                error = -errno.ENOSYS
-            os.write(device, _OUT.pack(_OUT.size + len(answer), error, unique) + answer)
+            respond = self._answers.get(opcode)
+            answer = b"" if respond is None else respond(request[_IN.size :])
+            code = -errno.ENOSYS if respond is None else 0
+            os.write(device, _OUT.pack(_OUT.size + len(answer), code, unique) + answer)
 
     def _init(self, request: memoryview) -> bytes:
         flags = _ASYNC_READ | _BIG_WRITES | _MAX_PAGES

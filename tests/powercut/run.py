@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from random import Random
 from threading import Event
@@ -16,7 +18,7 @@ from pfsmtp.crashtest.ledger import Ledger
 from pfsmtp.crashtest.message import Paper
 from pfsmtp.crashtest.outbound import OutboundScene
 from pfsmtp.crashtest.program import Program, State
-from pfsmtp.crashtest.workload import Workload
+from pfsmtp.crashtest.workload import Visit, Workload
 
 CLIENTS = 6
 _GLANCE = 0.01
@@ -24,13 +26,18 @@ _GLANCE = 0.01
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """How long, in seconds, a server works, and how often the power fails; `seed` decides when."""
+    """Messages a server acknowledges before it ends, and power cuts; `seed` decides when."""
 
-    seconds: float
+    messages: int
     cuts: int
     seed: int
     patient: bool = False
     """Whether to wait for what is deferred, and for hosts that hang up."""
+    restarts: bool = False
+    """Whether to start a server after every cut, and not after the last one only, where one need
+    not run to see what is there."""
+    environment: Mapping[str, str] = field(default_factory=dict)
+    """Of the server before its power fails, beside the usual."""
 
     @property
     def run(self) -> str:
@@ -72,22 +79,22 @@ def start(program: Program) -> None:
 
 
 def work(scene: InboundScene | OutboundScene, ledger: Ledger, plan: Plan) -> None:
-    """Have clients send to the server of a scene, and kill it in the midst of it.
+    """Have clients send to the server of a scene, until it is killed in the midst of it.
 
     Raises Failed, when it has ended before.
     """
-    (subject,) = (each for each in scene.subjects)
+    (subject,) = scene.subjects
     over = Event()
     post = Post(
         plan.run, scene.server, ledger, Paper(plan.random("paper")), scene.sender, lambda: True
     )
     clients = [Client(post, visits, over) for visits in _visits(scene, plan)]
     try:
-        start(subject.program)
+        with _environment(plan.environment):
+            start(subject.program)
         for client in clients:
             client.start()
-        end = time.monotonic() + plan.seconds
-        while time.monotonic() < end or not ledger.acknowledged:
+        while ledger.acknowledged < plan.messages and any(map(Client.is_alive, clients)):
             subject.program.tend()
             time.sleep(_GLANCE)
     finally:
@@ -100,7 +107,19 @@ def work(scene: InboundScene | OutboundScene, ledger: Ledger, plan: Plan) -> Non
     assert not ledger.hangs
 
 
-def _visits(scene: InboundScene | OutboundScene, plan: Plan) -> Iterator[Iterator[object]]:
+@contextmanager
+def _environment(variables: Mapping[str, str]) -> Iterator[None]:
+    """Processes that are started meanwhile have these variables."""
+    before = dict(os.environ)
+    os.environ.update(variables)
+    try:
+        yield
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
+
+
+def _visits(scene: InboundScene | OutboundScene, plan: Plan) -> Iterator[Iterator[Visit]]:
     for number in range(CLIENTS):
         yield Workload(
             str(plan.seed),
