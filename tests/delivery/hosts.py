@@ -177,6 +177,8 @@ class Host:
             except OSError:
                 return
             sock.settimeout(10)
+            # Replies to a group leave one by one, and would wait for each other's ACK.
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             self._start(lambda sock=sock: self._serve(sock))  # type: ignore[misc]
 
     def _serve(self, sock: socket.socket) -> None:

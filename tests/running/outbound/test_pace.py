@@ -7,21 +7,32 @@ import socket
 import statistics
 import threading
 import time
+from collections.abc import Iterable
 from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
+
+import pytest
 
 from tests.delivery.hosts import Host, Talk
 from tests.figures import Show
+from tests.running.measure import MIB, pss
 from tests.running.outbound.internet import Internet, outbound
 from tests.running.outbound.post import transact, views
-from tests.running.program import PATIENCE, eventually
+from tests.running.program import PATIENCE, Program, eventually
 
 SAMPLES = 20
+LONG = 300.0
+"""Seconds for 10,000 messages to arrive, on a machine that does much else."""
+
 AT_ONCE = 0.05
 """Seconds from the 250 to the connection."""
 
-WAITING = 300
-CONNECTIONS = 5
+BACK_OFF = 0.5
+"""Seconds between two attempts to reach a host that is away, at least."""
+
+MOST_GROWTH = 8 * MIB
+"""Of a deliverer with 10,000 messages, each of which takes it some 300 octets."""
 
 
 def test_mail_leaves_as_soon_as_it_is_safe(tmp_path: Path, show: Show) -> None:
@@ -71,45 +82,102 @@ class Crowd:
         talk.say(b"250 2.0.0 stored\r\n")
 
 
-def test_o6_host_that_is_away_is_probed_and_no_herd_comes_when_it_is_back(
-    tmp_path: Path, show: Show
-) -> None:
+@dataclass(frozen=True, slots=True)
+class Outage:
+    """A host that is away, and what waits for it."""
+
+    messages: int
+    connections: int = 20  # at a time, which is the default
+    per_connection: int = 100  # the default, too
+
+
+def deliverer(server: Program) -> int:
+    """The pid of the one that there is."""
+    (ready,) = (
+        event for event in server.events("worker-ready") if event["worker"].startswith("deliverer")
+    )
+    pid: int = ready["pid"]
+    return pid
+
+
+def queue_up(port: int, domain: str, numbers: Iterable[int]) -> None:
+    """Send a message for each number, all over one connection."""
+    with smtplib.SMTP("127.0.0.1", port, timeout=PATIENCE) as client:
+        client.ehlo("client.example.org")
+        for number in numbers:
+            transact(client, f"to{number}@{domain}")
+
+
+def hold_outage(directory: Path, show: Show, outage: Outage) -> None:
+    """Queue the messages, let the host return, and see how they come."""
     internet = Internet()
     address = internet.address()
     domain = internet.domain("away", address)
     crowd = Crowd()
     replies = {"MAIL": crowd.comes, ".": crowd.goes}
     with ExitStack() as stack:
-        names = stack.enter_context(internet.name_server(tmp_path))
+        names = stack.enter_context(internet.name_server(directory))
         server = stack.enter_context(
             outbound(
-                tmp_path / "out",
+                directory / "out",
                 internet,
                 names,
                 schedule={"retries": ["200 ms"]},
-                relay={"back_off": "500 ms", "back_off_most": "1 s", "connections": CONNECTIONS},
+                relay={
+                    "back_off": f"{BACK_OFF} s",
+                    "back_off_most": "1 s",
+                    "connections": outage.connections,
+                    "messages": outage.per_connection,
+                },
             )
         )
-        client = stack.enter_context(smtplib.SMTP("127.0.0.1", server.port, timeout=PATIENCE))
-        client.ehlo("client.example.org")
-        for _ in range(WAITING):
-            transact(client, f"bob@{domain}")
+        pid = deliverer(server)
+        sizes = [pss(pid)]
+        since = time.monotonic()
+        queue_up(server.port, domain, range(outage.messages))
         # In which time each of the messages would be tried ten times, were it alone.
         probes = len(server.await_event("host-failed", count=4))
+        sizes.append(pss(pid))
         started = time.monotonic()
         host = stack.enter_context(Host(replies, address=address, port=internet.port))
-        eventually(lambda: len(host.stored) >= WAITING, what="all messages")
+
+        def have_come(messages: int) -> bool:
+            sizes.append(pss(pid))
+            return len(host.stored) >= messages
+
+        eventually(lambda: have_come(outage.messages // 10), within=LONG, what="some messages")
+        del sizes[2:-1]
+        eventually(lambda: have_come(outage.messages), within=LONG, what="all messages")
         seconds = time.monotonic() - started
         eventually(lambda: views(server) == [])
-        assert len(host.stored) == WAITING
+        taken = {stored.recipients[0] for stored in host.stored}
+        before, waiting, some_gone, *later = sizes
     show(
-        f"{WAITING} messages for a host that was away",
+        f"{outage.messages} messages for a host that was away",
         [
             f"{probes} attempts to connect while it was away",
-            f"all taken {seconds:.1f} s after it was back",
+            f"all taken once, {seconds:.1f} s after it was back",
             f"{host.connections} connections, {crowd.most} transactions at a time",
+            f"the deliverer grew by {waiting - before >> 10} KiB while they came to wait,"
+            f" and by {max(later) - some_gone >> 10} KiB while the last nine tenths left",
         ],
     )
-    assert probes <= 10
-    assert crowd.most <= CONNECTIONS
-    assert host.connections <= 2 * CONNECTIONS
+    assert len(taken) == len(host.stored) == outage.messages
+    assert probes <= outage.connections + (started - since) / BACK_OFF
+    assert crowd.most <= outage.connections
+    assert host.connections <= outage.messages // outage.per_connection + 2 * outage.connections
+    assert waiting - before <= MOST_GROWTH
+    assert max(later) - some_gone <= MOST_GROWTH
+
+
+def test_o6_host_that_is_away_is_probed_and_no_herd_comes_when_it_is_back(
+    tmp_path: Path, show: Show
+) -> None:
+    hold_outage(tmp_path, show, Outage(messages=300, connections=5))
+
+
+@pytest.mark.timeout(600)
+def test_o6_ten_thousand_messages_for_a_host_that_returns_arrive_once_and_without_a_herd(
+    tmp_path: Path, show: Show
+) -> None:
+    hold_outage(tmp_path, show, Outage(messages=10_000))
