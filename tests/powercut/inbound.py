@@ -15,6 +15,7 @@ from pfsmtp.crashtest.ledger import Ledger
 from pfsmtp.crashtest.maildirs import Maildirs
 from tests.powercut.disk import FileSystem, RecordedDisk
 from tests.powercut.ledger import RecordedLedger
+from tests.powercut.neighbour import neighbour
 from tests.powercut.run import Outcome, Plan, start, work
 from tests.running.program import PATIENCE, Program
 
@@ -32,7 +33,8 @@ def cut(directory: Path, filesystem: FileSystem, plan: Plan, *, sync: str) -> Ou
         ledger = RecordedLedger(disk.position)
         with disk.mounted(mail):
             first = disk.position()
-            work(scene, ledger, plan)
+            with neighbour(mail, plan.random("neighbour")):
+                work(scene, ledger, plan)
             last = disk.position()
         cuts = disk.cuts(random, plan.cuts, answers=ledger.answers(), within=(first, last))
         for failed in cuts:

@@ -25,6 +25,7 @@ from pfsmtp.crashtest.sink import ADDRESSES, Sink, Treatment
 from pfsmtp.crashtest.site import free_port
 from tests.powercut.disk import FileSystem, RecordedDisk
 from tests.powercut.ledger import RecordedLedger
+from tests.powercut.neighbour import neighbour
 from tests.powercut.record import Cut
 from tests.powercut.run import Outcome, Plan, start, work
 from tests.running.program import Program
@@ -101,7 +102,8 @@ def cut(directory: Path, filesystem: FileSystem, plan: Plan) -> Outcome:
         ledger = RecordedLedger(disk.position)
         with disk.mounted(before / "queue"), _scene(directory, before, sink) as scene:
             first = disk.position()
-            work(scene, ledger, plan)
+            with neighbour(before / "queue", plan.random("neighbour")):
+                work(scene, ledger, plan)
             last = disk.position()
         sink.close()
         assert not sink.faults

@@ -22,8 +22,8 @@ from tests.powercut.run import Plan
 from tests.running.program import ROOT
 
 SHORT_INBOUND = Plan(messages=250, cuts=3, seed=11)
-SHORT_OUTBOUND = Plan(messages=120, cuts=3, seed=11)
-LONG_INBOUND = Plan(messages=2000, cuts=100, seed=12, restarts=True)
+SHORT_OUTBOUND = Plan(messages=120, cuts=2, seed=11)
+LONG_INBOUND = Plan(messages=1500, cuts=50, seed=12, restarts=True)
 LONG_OUTBOUND = Plan(messages=400, cuts=15, seed=13, patient=True)
 LONG = 1800  # seconds
 
