@@ -109,6 +109,7 @@ class Limits(Section, frozen=True):
     greeting_delay: SecondsOrOff = SecondsOrOff.parse("1 s")  # loopback: none
     errors_slow: Count = 10
     errors_close: Count = 20
+    idle_commands: Count = 100  # that bring no mail forward, until they count as errors
     client_connections: Count = 20  # at a time, per /32 or /64
     client_rate: Count = 60  # new ones a minute, per /32 or /64
     hops: Count = 50  # Received fields

@@ -35,6 +35,10 @@ _GRACE = 2.0
 """Seconds from the connection to a first transaction, for who comes as we are told to stop."""
 
 
+_TURN = 0.01
+"""Seconds that who says very much at once leaves to others."""
+
+
 class Connection:
     """A client's connection, from its acceptance to its close."""
 
@@ -101,16 +105,23 @@ class Connection:
                 if dialogue.draining:
                     dialogue.refuse(SHUTTING_DOWN)
                 return
-            match dialogue.advance():
+            while (need := dialogue.advance()) is Need.SEND:
+                self._give_way()
+            match need:
                 case Need.CLOSE:
                     return
-                case Need.SEND:
-                    self._stream.send(dialogue.take_output(), self._limits.command)
                 case Need.TLS:
                     self._stream.send(dialogue.take_output(), self._limits.command)
                     self._secure()
                 case Need.INPUT:
                     pass
+
+    def _give_way(self) -> None:
+        """Send what has gathered in the midst of a long group, and let others have their turn."""
+        dialogue = self.dialogue
+        self._sleep(dialogue.pause or _TURN)
+        self._stream.send(dialogue.take_output(), self._limits.command)
+        self._command_began = self._clock()
 
     def _receive(self) -> bool:
         """Send what has gathered and wait for more; False when there will be no more."""

@@ -51,25 +51,28 @@ class Rule(NamedTuple):
     hello: bool  # EHLO or HELO must have come
     transaction: Transaction
     chunks: bool  # may stand between BDATs
+    idle: bool = False  # brings no mail forward: only so many may come
     followed: bool = False  # octets that are no commands follow at once, whatever is answered
 
 
+ANY, OUTSIDE, INSIDE = Transaction
+
 # fmt: off
 RULES: dict[bytes, Rule] = {
-    #                      handler          argument           hello  transaction          chunks
-    b"EHLO":     Rule(handlers.ehlo,     Argument.REQUIRED, False, Transaction.ANY,     False),
-    b"HELO":     Rule(handlers.helo,     Argument.REQUIRED, False, Transaction.ANY,     False),
-    b"MAIL":     Rule(handlers.mail,     Argument.REQUIRED, True,  Transaction.OUTSIDE, False),
-    b"RCPT":     Rule(handlers.rcpt,     Argument.REQUIRED, True,  Transaction.INSIDE,  False),
-    b"DATA":     Rule(handlers.data,     Argument.NONE,     True,  Transaction.INSIDE,  False),
-    b"RSET":     Rule(handlers.rset,     Argument.NONE,     False, Transaction.ANY,     True),
-    b"VRFY":     Rule(handlers.vrfy,     Argument.OPTIONAL, False, Transaction.ANY,     False),
-    b"EXPN":     Rule(handlers.expn,     Argument.OPTIONAL, False, Transaction.ANY,     False),
-    b"HELP":     Rule(handlers.help,     Argument.OPTIONAL, False, Transaction.ANY,     False),
-    b"NOOP":     Rule(handlers.noop,     Argument.OPTIONAL, False, Transaction.ANY,     True),
-    b"QUIT":     Rule(handlers.quit,     Argument.NONE,     False, Transaction.ANY,     True),
-    b"STARTTLS": Rule(handlers.starttls, Argument.NONE,     True,  Transaction.OUTSIDE, False),
-    b"BDAT":     Rule(handlers.bdat,     Argument.OPTIONAL, False, Transaction.ANY,     True, True),
+    #                      handler          argument           hello  when     chunks idle
+    b"EHLO":     Rule(handlers.ehlo,     Argument.REQUIRED, False, ANY,     False, True),
+    b"HELO":     Rule(handlers.helo,     Argument.REQUIRED, False, ANY,     False, True),
+    b"MAIL":     Rule(handlers.mail,     Argument.REQUIRED, True,  OUTSIDE, False),
+    b"RCPT":     Rule(handlers.rcpt,     Argument.REQUIRED, True,  INSIDE,  False),
+    b"DATA":     Rule(handlers.data,     Argument.NONE,     True,  INSIDE,  False),
+    b"RSET":     Rule(handlers.rset,     Argument.NONE,     False, ANY,     True,  True),
+    b"VRFY":     Rule(handlers.vrfy,     Argument.OPTIONAL, False, ANY,     False),
+    b"EXPN":     Rule(handlers.expn,     Argument.OPTIONAL, False, ANY,     False),
+    b"HELP":     Rule(handlers.help,     Argument.OPTIONAL, False, ANY,     False, True),
+    b"NOOP":     Rule(handlers.noop,     Argument.OPTIONAL, False, ANY,     True,  True),
+    b"QUIT":     Rule(handlers.quit,     Argument.NONE,     False, ANY,     True),
+    b"STARTTLS": Rule(handlers.starttls, Argument.NONE,     True,  OUTSIDE, False),
+    b"BDAT":     Rule(handlers.bdat,     Argument.OPTIONAL, False, ANY,     True,  False, True),
 }
 # fmt: on
 
@@ -81,6 +84,8 @@ def run(session: Session, verb: bytes, argument: bytes) -> Reply | None:
         return _UNKNOWN
     refusal = _out_of_place(session, rule, argument)
     if refusal is None:
+        if rule.idle and session.has_idled():
+            return handlers.IDLE
         return rule.handler(session, argument)
     # What follows must not be read as commands: nothing is left but to close.
     return replace(refusal, after=After.CLOSE) if rule.followed else refusal

@@ -20,6 +20,7 @@ from pfsmtp.smtp.transaction import Transaction
 from pfsmtp.smtp.wire import PathSyntaxError, parse_path
 
 CLOSING = Reply(221, "Goodbye", (0, 0), After.CLOSE)
+IDLE = Reply(421, "Too many commands that bring no mail", (7, 0), After.CLOSE)
 
 _OK = Reply(250, "OK", (0, 0))
 _SENDER_OK = Reply(250, "Sender OK", (1, 0))
@@ -164,6 +165,8 @@ def bdat(session: Session, argument: bytes) -> Reply | None:
     if chunk is None:
         return _BAD_CHUNK
     size, last = int(chunk[1]), chunk[2] is not None
+    if not size and not last and session.has_idled():
+        return IDLE
     transaction = session.transaction
     if transaction is None:
         session.incoming = RefusedChunk(size, _CHUNK_ALONE)

@@ -7,8 +7,8 @@ gives, waits `pause` seconds first, and does what the returned `Need` says:
     dialogue.start()
     while (need := dialogue.advance()) is not Need.CLOSE: …
 
-All replies that one input brings forth leave together (RFC 2920 §3.2). However the input is cut
-into pieces, the replies and what is stored are the same.
+All replies that one input brings forth leave together (RFC 2920 §3.2), a hundred of them at most.
+However the input is cut into pieces, the replies and what is stored are the same.
 
 A bug in a handler goes through `advance` to the caller, who logs it and closes the connection.
 """
@@ -28,8 +28,8 @@ from pfsmtp.smtp.wire import BareLineFeed, Input, LineTooLong
 SLOWED = 1.0
 """Seconds that an erring client waits for each group of replies."""
 
-_MOST_OUTPUT = 16_384
-"""Octets of replies that are gathered before they are sent."""
+_AT_ONCE = 100
+"""Commands that are carried out before their replies are sent."""
 
 SHUTTING_DOWN = Reply(421, "This server is restarting; come again", (3, 2), After.CLOSE)
 TOO_SLOW = Reply(421, "You took too long", (4, 2), After.CLOSE)
@@ -51,7 +51,7 @@ class Need(Enum):
 
     INPUT = auto()
     SEND = auto()
-    """Much output has gathered: send it, then advance again."""
+    """Much has been answered: send it, let others have their turn, then advance again."""
     TLS = auto()
     """Send, negotiate TLS, call `secured`, and wait for input."""
     CLOSE = auto()
@@ -100,9 +100,9 @@ class Dialogue:
         return octets
 
     def advance(self) -> Need:
-        """Do all that the input is enough for."""
+        """Do all that the input is enough for, but not more than a hundred things at once."""
         session = self.session
-        while True:
+        for _ in range(_AT_ONCE):
             if session.incoming is not None:
                 if not session.incoming.take(self.input):
                     return Need.INPUT
@@ -112,6 +112,7 @@ class Dialogue:
                 need = self._command()
             if need is not None:
                 return need
+        return Need.SEND
 
     def secured(self, encryption: Encryption) -> None:
         """TLS is up (RFC 3207 §4.2)."""
@@ -190,7 +191,7 @@ class Dialogue:
         if reply.code >= 400:
             session = self.session
             session.errors += 1
-            if session.errors >= session.server.limits.errors_close:
+            if session.errors >= session.server.limits.errors_close and reply is not handlers.IDLE:
                 reply = _TOO_MANY_ERRORS
         if reply.after is After.START_TLS and len(self.input):
             # RFC 3207 §6: commands sent along with STARTTLS may be an attacker's
@@ -203,7 +204,4 @@ class Dialogue:
             case After.START_TLS:
                 return Need.TLS
             case After.NEXT_COMMAND | After.READ_DATA:
-                return Need.SEND if self._much_output() else None
-
-    def _much_output(self) -> bool:
-        return len(self._output) > 64 and sum(map(len, self._output)) > _MOST_OUTPUT
+                return None

@@ -81,6 +81,8 @@ class Session:
     accepted: int = 0
     errors: int = 0
     """Refusals since the last message that was accepted."""
+    idled: int = 0
+    """Commands since then that brought no mail forward."""
     _begun: float = field(default=0.0)
 
     def greet(self, hello: str, *, extended: bool) -> None:
@@ -99,6 +101,18 @@ class Session:
         self.transaction = transaction
         self.messages += 1
         self._begun = self.server.clock()
+
+    def has_idled(self) -> bool:
+        """Count a command that brings no mail forward; whether the client has to go for it.
+
+        Above the limit each counts as an error: the client is slowed first.
+        """
+        limits = self.server.limits
+        self.idled += 1
+        if self.idled <= limits.idle_commands:
+            return False
+        self.errors += 1
+        return self.errors >= limits.errors_close
 
     def abandon(self) -> None:
         """Drop the transaction, and with it what has come of its message."""
@@ -137,7 +151,7 @@ class Session:
         if isinstance(result, Reply):
             return result
         self.accepted += 1
-        self.errors = 0
+        self.errors = self.idled = 0
         return Reply(250, f"Message {result.id} is safe", (0, 0))
 
     def report(self, failure: DeliveryFailure) -> None:

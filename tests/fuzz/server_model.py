@@ -12,7 +12,7 @@ from pfsmtp.config import Limits, Octets
 from pfsmtp.smtp.command import LONGEST_LINE
 from tests.smtp import reference
 
-LIMITS = Limits(message_size=Octets(300), recipients=3, messages=4, errors_close=7)
+LIMITS = Limits(message_size=Octets(300), recipients=3, messages=4, errors_close=7, idle_commands=5)
 
 SENDERS = {
     "FROM:<a@example.net>": "250",
@@ -74,6 +74,7 @@ class ServerModel:
     transaction: Transaction | None = None
     messages: int = 0
     errors: int = 0
+    idled: int = 0
     data_refused: bool = False
     """DATA was the last command, and refused: what is no command now is a message that was sent
     without waiting."""
@@ -93,6 +94,17 @@ class ServerModel:
         self.closed = self.closed or close
         return code[0] in "23"
 
+    def idle(self) -> bool:
+        """A command comes that brings no mail forward: whether the server ends it here."""
+        self.idled += 1
+        if self.idled <= LIMITS.idle_commands:
+            return False
+        self.errors += 1
+        if self.errors < LIMITS.errors_close:
+            return False
+        self.say("421", close=True)
+        return True
+
     def _ended(self) -> bool:
         """A command comes: whether the server ends it here, since it is draining."""
         self.data_refused = False
@@ -108,8 +120,10 @@ class ServerModel:
     # -- commands
 
     def hello_command(self, verb: str, argument: str) -> bytes:
-        if not self._ended() and self.say(self._code_of_hello(argument)):
-            self.hello, self.transaction = True, None
+        if not self._ended():
+            code = self._code_of_hello(argument)
+            if not (code == "250" and self.idle()) and self.say(code):
+                self.hello, self.transaction = True, None
         return f"{verb} {argument}\r\n".encode()
 
     def _code_of_hello(self, argument: str) -> str:
@@ -174,7 +188,7 @@ class ServerModel:
             return command
         if not self._is_chunk(size, last):
             self.say("501", close=True)
-        else:
+        elif octets or last or not self.idle():
             self._chunk(octets, last=bool(last))
         return command + octets
 
@@ -218,7 +232,7 @@ class ServerModel:
             self.say(self.commit_fails)
         else:
             self.stored.append((transaction.recipients, octets))
-            self.errors = 0
+            self.errors = self.idled = 0
             self.say("250")
 
     def starttls(self, argument: str) -> bytes:
@@ -241,7 +255,7 @@ class ServerModel:
         return b"STARTTLS\r\n" + octets
 
     def rset(self) -> bytes:
-        if not self._ended():
+        if not self._ended() and not self.idle():
             self.transaction = None
             self.say("250")
         return b"RSET\r\n"
@@ -251,14 +265,16 @@ class ServerModel:
         return b"quit\r\n"
 
     def noop(self) -> bytes:
-        if not self._ended():
+        if not self._ended() and not self.idle():
             self.say("250")
         return b"NOOP whatever\r\n"
 
     def aside(self, verb: str, code: str) -> bytes:
         """A command that changes nothing, and is out of place between chunks."""
         if not self._ended():
-            self.say("503" if self.in_chunks else code)
+            code = "503" if self.in_chunks else code
+            if code[0] == "5" or not self.idle():
+                self.say(code)
         return f"{verb} something\r\n".encode()
 
     # -- what is no command

@@ -203,6 +203,33 @@ def test_erring_client_is_slowed() -> None:
     assert served.slept == [1.0, 1.0]
 
 
+def test_client_that_says_very_much_at_once_leaves_others_their_turn() -> None:
+    noops = 250 * b"NOOP\r\n"
+    served = Served((0.0, noops), (0.0, noops), limits=Limits(idle_commands=1000))
+    assert served.codes == ["220"] + 500 * ["250"]
+    assert len(served.slept) == 4
+    assert all(0 < seconds < 0.1 for seconds in served.slept)
+    recipients = [b"RCPT TO:<alice@example.org>\r\n" * 90] * 10
+    served = Served(*BEGIN[:2], *((0.0, group) for group in recipients))
+    assert served.codes == [*BEGUN[:3], *["250"] * 900]
+    assert served.slept == []
+
+
+def test_client_that_brings_no_mail_waits_long_within_a_group_too() -> None:
+    limits = Limits(idle_commands=50, errors_slow=1)
+    served = Served((0.0, 120 * b"NOOP\r\n"), limits=limits)
+    assert served.codes == ["220"] + 69 * ["250"] + ["421"]
+    limits = Limits(idle_commands=50, errors_slow=1, errors_close=100)
+    served = Served((0.0, 120 * b"NOOP\r\n"), limits=limits)
+    assert served.slept == [1.0, 1.0]
+
+
+def test_command_budget_begins_anew_behind_a_group_without_a_rest() -> None:
+    limits = Limits(command=Seconds(250), idle_commands=1000)
+    served = Served((200.0, 100 * b"NOOP\r\n"), (200.0, b"NOOP\r\n"), limits=limits)
+    assert served.codes == ["220"] + 101 * ["250"]
+
+
 def test_drain_wakes_who_waits_between_transactions() -> None:
     served = Served(*BEGIN, *lines("."), (5.0, None))
     assert served.codes == [*BEGUN, "250"], "without draining, being woken just ends it"

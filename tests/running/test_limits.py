@@ -33,6 +33,7 @@ def hasty(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Program]:
         "data": f"{BUDGET} s",
         "minimum_rate": "1 KiB",
         "minimum_rate_after": f"{BUDGET} s",
+        "idle_commands": 10_000_000,
     }
     with Program.inbound(tmp_path_factory.mktemp("hasty"), limits=limits) as server:
         workers = server.workers()
@@ -186,7 +187,7 @@ def test_client_that_never_reads_is_cut_off_and_takes_no_memory(hasty: Program) 
 def brief(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Program]:
     """Has little time for a session as a whole, and takes small messages."""
     budgets = dict.fromkeys(("session", "command", "data", "minimum_rate_after"), f"{SESSION} s")
-    limits = {**budgets, "message_size": "1 MiB"}
+    limits = {**budgets, "message_size": "1 MiB", "idle_commands": 10_000_000}
     with Program.inbound(tmp_path_factory.mktemp("brief"), limits=limits) as server:
         yield server
 
@@ -243,6 +244,32 @@ def test_client_that_errs_is_slowed_and_then_told_to_go(tmp_path: Path) -> None:
         assert client.closed()
         assert seconds[0] < 1 <= min(seconds[1:3])
         assert_serves(server)
+
+
+def test_client_that_brings_no_mail_is_slowed_and_then_told_to_go(tmp_path: Path) -> None:
+    limits = {"idle_commands": 3, "errors_slow": 1, "errors_close": 3}
+    with Program.inbound(tmp_path, limits=limits) as server:
+        with Talk(server.port) as client:
+            client.greet()  # the first
+            seconds = []
+            for expected in ("250", "250", "250", "250", "421 4.7.0"):
+                started = time.monotonic()
+                assert client.say("NOOP").startswith(expected)
+                seconds.append(time.monotonic() - started)
+            assert client.closed()
+            assert min(seconds[2:4]) >= 1
+        eventually(lambda: len(server.events("refused")) == 1)
+        assert "bring no mail" in server.events("refused")[0]["reason"]
+        assert_serves(server)
+
+
+def test_group_without_end_that_brings_no_mail_is_cut_off(inbound: Program) -> None:
+    with Talk(inbound.port) as client:
+        client.greet()
+        heard = flood(client, 1000 * b"RSET\r\n")
+        assert heard.count(b"250 2.0.0") < 130
+        assert heard.splitlines()[-1].startswith(b"421 4.7.0")
+    assert_serves(inbound)
 
 
 def test_recipients_above_the_limit_are_put_off_and_then_the_client(inbound: Program) -> None:

@@ -7,6 +7,7 @@ they took.
 from __future__ import annotations
 
 import resource
+import select
 import socket
 import struct
 import time
@@ -71,15 +72,31 @@ def slow_handshakes(server: Program, until: float) -> None:
     drip(server.smtps_port, until, first=b"\x16\x03\x01\x3f\x00\x01\x00\x3e\xfc", endless=b"\3")
 
 
-def never_reading(server: Program, until: float) -> None:
+def flood(port: int, until: float, endless: bytes, *, first: bytes = b"", reads: bool) -> None:
+    """Twenty clients send this without end, as fast as they can; who is told to go comes again."""
+    left: dict[socket.socket, bytes] = {}
     with ExitStack() as stack:
-        socks = [stack.enter_context(connect(server.port)) for _ in range(20)]
-        for sock in socks:
-            sock.setblocking(False)
-        for _ in rounds(until, pause=0.01):
-            for sock in socks:
-                with suppress(OSError):
-                    sock.send(2000 * b"NOOP\r\n")
+        for _ in rounds(until):
+            while len(left) < 20:
+                sock = stack.enter_context(connect(port))
+                sock.setblocking(False)
+                left[sock] = first
+            _, writable, _ = select.select([], left, [], 0.01)
+            for sock in writable:
+                rest = left[sock] or endless
+                try:
+                    left[sock] = rest[sock.send(rest) :]
+                    if reads:
+                        sock.recv(1 << 16)
+                except BlockingIOError:
+                    pass
+                except OSError:
+                    del left[sock]
+                    sock.close()
+
+
+def never_reading(server: Program, until: float) -> None:
+    flood(server.port, until, 2000 * b"NOOP\r\n", reads=False)
 
 
 def connect_and_reset(server: Program, until: float) -> None:
@@ -101,10 +118,21 @@ def handshakes(server: Program, until: float) -> None:
 
 
 def noops(server: Program, until: float) -> None:
-    with Talk(server.port) as client:
-        for _ in rounds(until):
-            client.send(1000 * b"NOOP\r\n")
-            client.socket.recv(1 << 20)
+    flood(server.port, until, 1000 * b"NOOP\r\n", reads=True)
+
+
+def hellos(server: Program, until: float) -> None:
+    flood(server.port, until, 1000 * b"EHLO me\r\n", reads=True)
+
+
+def recipients_for_nothing(server: Program, until: float) -> None:
+    transaction = b"MAIL FROM:<>\r\n" + 500 * b"RCPT TO:<r@catch.example>\r\n" + b"RSET\r\n"
+    flood(server.port, until, transaction, first=b"HELO me\r\n", reads=True)
+
+
+def tiny_chunks(server: Program, until: float) -> None:
+    envelope = b"HELO me\r\nMAIL FROM:<>\r\nRCPT TO:<r@catch.example>\r\n"
+    flood(server.port, until, 500 * b"BDAT 1\r\nx", first=envelope, reads=True)
 
 
 def hundred_thousand_recipients(server: Program, until: float) -> None:
@@ -152,6 +180,9 @@ ATTACKS: list[Attack] = [
     connect_and_leave,
     handshakes,
     noops,
+    hellos,
+    recipients_for_nothing,
+    tiny_chunks,
     hundred_thousand_recipients,
     unknown_users,
     garbage,
