@@ -40,7 +40,7 @@ from pfsmtp.smtp.address import Mailbox
 from pfsmtp.smtp.client import Credentials
 from pfsmtp.smtp.session import Server
 from pfsmtp.smtp.wire import dot_stuff
-from pfsmtp.tls import Trust, client_context
+from pfsmtp.tls import TLSError, Trust, client_context, read_authorities
 
 
 def hold_queue(config: Outbound, who: Identity | None, held: dict[Path, object]) -> None:
@@ -63,6 +63,7 @@ class OutboundPlan:
         self._deliverers = config.workers.deliverers or 1
         self.workers = (Kind("deliverer", self._deliverers, self.deliverer),)
         self._credentials = _credentials(config.relay.credentials)
+        self._authorities = _authorities(config.relay.authorities)
         self._postmaster = _mailbox(config.postmaster)
 
     def server(
@@ -129,7 +130,7 @@ class OutboundPlan:
             resolver,
             relay.host.name,
             port=relay.host.port,
-            context=client_context(verify=True),
+            context=client_context(verify=True, authorities=self._authorities),
             credentials=self._credentials,
         )
 
@@ -138,6 +139,13 @@ def _credentials(path: Path | None) -> Credentials | None:
     try:
         return read_credentials(path) if path is not None else None
     except CredentialsError as error:
+        raise ServiceError(str(error)) from error
+
+
+def _authorities(path: Path | None) -> bytes | None:
+    try:
+        return read_authorities(path) if path is not None else None
+    except TLSError as error:
         raise ServiceError(str(error)) from error
 
 

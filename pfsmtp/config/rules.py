@@ -92,8 +92,9 @@ def _loopback_only(listen: Listen) -> Iterator[str]:
 
 
 def _relay(relay: Relay) -> Iterator[str]:
-    if relay.credentials is not None and relay.host is None:
-        yield "[relay] credentials: they are for a smart host; set host too, or remove credentials"
+    for key in ("credentials", "authorities"):
+        if getattr(relay, key) is not None and relay.host is None:
+            yield f"[relay] {key}: they are for a smart host; set host too, or remove {key}"
     if relay.back_off > relay.back_off_most:
         yield (
             f"[relay] back_off: {relay.back_off:g} s is more than back_off_most"

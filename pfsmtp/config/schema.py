@@ -85,6 +85,7 @@ class Relay(Section, frozen=True):
     loopback: bool = False
     host: Host | None = None  # a smart host takes the place of MX look-up
     credentials: Path | None = None
+    authorities: Path | None = None  # of the smart host's certificate; none: the system's
     connections: Count = 20  # to one destination, at a time
     recipients: Count = 50  # of a transaction
     messages: Count = 100  # of a connection

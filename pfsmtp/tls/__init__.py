@@ -5,6 +5,7 @@ server       the context that all connections of a server share; certificates by
 selfsigned   the certificate of the first start
 issue          … with what needs `cryptography`
 client       the contexts of the outbound side
+authorities  … and whom they trust, where the operator says so
 trust        whether what a host showed could be trusted
 verify         … with what needs `cryptography`
 connection   what protects a connection
@@ -13,6 +14,7 @@ Sockets, STARTTLS and deadlines are left to `net`. Everything here happens once 
 reload, but for `describe` and `Trust`.
 """
 
+from pfsmtp.tls.authorities import read_authorities
 from pfsmtp.tls.certificate import TLSError
 from pfsmtp.tls.client import client_context
 from pfsmtp.tls.connection import describe
@@ -26,5 +28,6 @@ __all__ = [
     "client_context",
     "describe",
     "ensure_self_signed",
+    "read_authorities",
     "server_context",
 ]

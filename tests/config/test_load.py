@@ -261,6 +261,10 @@ def test_inbound_is_refused_in_words(refusal: Refusal, lines: str, words: str) -
             "[relay] credentials: they are for a smart host; set host too, or remove credentials",
         ),
         (
+            '[relay]\nauthorities = "a"',
+            "[relay] authorities: they are for a smart host; set host too, or remove authorities",
+        ),
+        (
             '[relay]\nback_off = "2 h"',
             '[relay] back_off: 7200 s is more than back_off_most; write "3600 s" or less',
         ),

@@ -1,7 +1,7 @@
 """All mail to a smart host: over TLS that is verified, with a login; and never otherwise.
 
 The authority that the smart host's certificate is from is named by the environment, as OpenSSL
-has it (SSL_CERT_FILE): there is no key for it.
+has it (SSL_CERT_FILE), or by the configuration.
 """
 
 from __future__ import annotations
@@ -42,13 +42,14 @@ class Site:
         host: str = "smart.test",
         password: str = PASSWORD,
         mode: int = 0o600,
+        **more: object,
     ) -> Program:
         credentials = directory / "credentials"
         directory.mkdir(parents=True)
         credentials.write_text(f"{LOGIN}:{password}\n")
         credentials.chmod(mode)
         relay = {"host": f"{host}:{self.internet.port}", "credentials": "credentials"}
-        return outbound(directory, self.internet, self.names, relay=relay)
+        return outbound(directory, self.internet, self.names, relay={**relay, **more})
 
     def arrived(self) -> list[bytes]:
         return [path.read_bytes() for path in (self.maildir / "new").glob("*")]
@@ -119,6 +120,39 @@ def test_what_is_wrong_with_it_bounces_nothing_and_nothing_is_said_in_clear(
     assert "Hostname mismatch" in ends[1]["said"]
     assert "unable to get local issuer" in ends[2]["said"] or "self-signed" in ends[2]["said"]
     assert site.arrived() == []
+
+
+def test_authorities_of_the_configuration_are_those_that_count(
+    site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    others = tmp_path / "others.pem"
+    others.write_bytes(make_issuer("another authority").pem)
+    monkeypatch.setenv("SSL_CERT_FILE", str(others))
+    with site.outbound(tmp_path / "good", authorities=str(site.authority)) as server:
+        submit(server, "bob@nowhere.test")
+        end = outcome(server, "bob@nowhere.test")
+        assert end["event"] == "delivered"
+        assert end["tls"].endswith("certificate valid")
+    monkeypatch.setenv("SSL_CERT_FILE", str(site.authority))
+    with site.outbound(tmp_path / "bad", authorities=str(others)) as server:
+        submit(server, "carol@nowhere.test")
+        assert outcome(server, "carol@nowhere.test")["status"] == "4.7.5"
+    assert len(site.arrived()) == 1
+
+
+@pytest.mark.parametrize("octets", [None, b""])
+def test_authorities_that_cannot_be_used_stop_the_start(
+    site: Site, tmp_path: Path, octets: bytes | None
+) -> None:
+    file = tmp_path / "authorities.pem"
+    if octets is not None:
+        file.write_bytes(octets)
+    server = site.outbound(tmp_path / "out", authorities=str(file))
+    server.start(ready=False)
+    assert server.wait() == 1
+    said = server.errors.read_text()
+    assert f"{file}: " in said
+    assert "Traceback" not in said
 
 
 def test_password_that_others_can_read_is_not_used(site: Site, tmp_path: Path) -> None:
