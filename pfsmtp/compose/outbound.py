@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
 
@@ -20,7 +20,7 @@ from pfsmtp.delivery.relay import Relay
 from pfsmtp.delivery.relay.connection import Budgets
 from pfsmtp.delivery.relay.way import CredentialsError, Way, read_credentials
 from pfsmtp.log import Log
-from pfsmtp.mailqueue import resting
+from pfsmtp.mailqueue import handover, resting
 from pfsmtp.mailqueue.guard import Guard, QueueInUse
 from pfsmtp.mailqueue.schedule import Schedule
 from pfsmtp.mailqueue.spool import Spool
@@ -52,6 +52,16 @@ def hold_queue(config: Outbound, who: Identity | None, held: dict[Path, object])
         held[path] = Guard(path, now=time.time(), owner=(who.user, who.group) if who else None)
     except QueueInUse as error:
         raise ServiceError(str(error)) from error
+
+
+def tell_of_death(queues: Iterable[Path], log: Log) -> None:
+    """A worker was killed, perhaps when it had put a message and not yet told of it."""
+    for path in queues:
+        try:
+            handover.tell_of_death(path)
+        except OSError as error:
+            # Then it is found by the next round.
+            log.event("queue-trouble", reason=str(error))
 
 
 class OutboundPlan:

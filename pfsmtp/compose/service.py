@@ -80,8 +80,12 @@ class MailService:
     def tick(self) -> None:
         self._numbers.tick()
 
-    def worker_died(self, pid: int) -> None:
+    def worker_died(self, pid: int, *, killed: bool) -> None:
         self._numbers.free_dead(pid)
+        if killed and self._held:
+            from pfsmtp.compose.outbound import tell_of_death
+
+            tell_of_death(self._held, self._log)
         seat = self._seats.of(pid)
         if seat is not None:
             self._clients.forget_worker(seat)

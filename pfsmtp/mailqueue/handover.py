@@ -10,6 +10,7 @@ lost, but the deliverer has to read the whole queue then, and must know:
 
 * It did not run: it reads everything when it starts, after it has opened its FIFO.
 * The FIFO was full: who reads it empties it, and so sees that it was.
+* Who was to tell it was killed: whoever hears of that death sends a record that says so.
 
 Deliverer `i` of `n` owns the domains whose checksum is `i` modulo `n`.
 """
@@ -25,6 +26,7 @@ import struct
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 from zlib import crc32
 
 from pfsmtp import durable
@@ -38,6 +40,7 @@ _FRONT = struct.Struct("<QQB")
 _LONGEST_DOMAIN = RECORD - _FRONT.size
 _WISHES = dict(enumerate(Wish, _LONGEST_DOMAIN + 1))  # in place of the length of a domain
 _MARKS = {wish: mark for mark, wish in _WISHES.items()}
+_LOST = 255  # the mark of a record that tells of others, which may never have been written
 _ROOM = 1 << 20  # asked for; a system may give less
 
 
@@ -133,6 +136,9 @@ class Inbox:
             self.overflowed = True
         for at in range(0, len(octets) - RECORD + 1, RECORD):
             place, id, mark = _FRONT.unpack_from(octets, at)
+            if mark == _LOST:
+                self.overflowed = True
+                continue
             length = mark if mark <= _LONGEST_DOMAIN else 0
             domain = octets[at + _FRONT.size : at + _FRONT.size + length]
             text = domain.decode("utf-8", "replace") if length else None
@@ -142,6 +148,19 @@ class Inbox:
         if self.fd >= 0:
             os.close(self.fd)
             self.fd = -1
+
+
+def tell_of_death(queue: Path) -> None:
+    """Have the deliverers that run read all of the queue, since hints may have died with somebody.
+
+    For who has nothing of the queue open. Raises OSError when its FIFOs cannot be had.
+    """
+    directory = durable.Directory("handover", parent=durable.Directory(queue, follow=True))
+    announcer = Announcer(directory, deliverers_in(directory))
+    try:
+        announcer.tell_all(_FRONT.pack(0, 0, _LOST).ljust(RECORD, b"\0"))
+    finally:
+        announcer.close()
 
 
 def deliverers_in(directory: durable.Directory) -> int:

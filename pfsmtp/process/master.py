@@ -21,6 +21,7 @@ import select
 import signal
 import time
 from collections.abc import Callable
+from functools import partial
 
 from setproctitle import setproctitle
 
@@ -295,12 +296,13 @@ class Master:
         for crew in self._crews():
             if pid in crew.members:
                 crew.bury(pid, status, self._clock())
-                self._guard(self._service.worker_died, pid)
+                killed = os.waitstatus_to_exitcode(status) != 0
+                self._guard(partial(self._service.worker_died, pid, killed=killed))
 
-    def _guard(self, call: Callable[..., None], *arguments: int) -> None:
+    def _guard(self, call: Callable[[], None]) -> None:
         """Call into the service; a bug in it is logged, and does not end the master."""
         try:
-            call(*arguments)
+            call()
         except Exception as error:
             self._log.bug("service-bug", error)
 

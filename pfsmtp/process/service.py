@@ -115,8 +115,11 @@ class Service(Protocol):
         """Called about once a second, in the master."""
         ...
 
-    def worker_died(self, pid: int) -> None:
-        """A worker is gone, however it went: free what it held. Its pid may recur from now on."""
+    def worker_died(self, pid: int, *, killed: bool) -> None:
+        """A worker is gone: free what it held. Its pid may recur from now on.
+
+        `killed` says that it did not leave of its own accord, and may have left things half done.
+        """
         ...
 
 

@@ -10,7 +10,15 @@ import pytest
 
 from pfsmtp import durable
 from pfsmtp.mailqueue.backend import Unit
-from pfsmtp.mailqueue.handover import RECORD, Announcer, Hint, Inbox, encode, owner_of
+from pfsmtp.mailqueue.handover import (
+    RECORD,
+    Announcer,
+    Hint,
+    Inbox,
+    encode,
+    owner_of,
+    tell_of_death,
+)
 from tests.mailqueue.conftest import START, MakeSpool, SpoolWorld, due_now, put
 from tests.process.forked import Child
 
@@ -146,6 +154,44 @@ def test_what_was_lost_in_a_full_pipe_is_found(files: SpoolWorld) -> None:
         found += due_now(shard, START)
     assert len(found) == 10
     assert len(ids) == 10
+
+
+def test_what_was_put_by_who_was_killed_is_looked_for_at_once(make_spool: MakeSpool) -> None:
+    files = make_spool(deliverers=2)
+    shards = [files.shard(index) for index in range(2)]
+    announcer = files.spool._files.announcer
+    pipes, announcer.pipes = announcer.pipes, [os.open("/dev/null", os.O_WRONLY)] * 2
+    domains = [f"domain{number}.example" for number in range(10)]
+    for domain in domains:
+        put(files.queue, f"a@{domain}")
+    os.close(announcer.pipes[0])
+    announcer.pipes = pipes
+    assert [due_now(shard, START) for shard in shards] == [[], []]
+    Child(lambda: tell_of_death(files.path)).result()
+    found: list[str] = []
+    deadline = time.monotonic() + 10
+    while len(found) < len(domains) and time.monotonic() < deadline:
+        found += [unit.domain for shard in shards for unit in due_now(shard, START)]
+    assert sorted(found) == domains
+
+
+def test_news_of_a_death_is_no_hint_and_stays_in_no_fifo(
+    directory: durable.Directory, tmp_path: Path
+) -> None:
+    (tmp_path / "handover").mkdir()
+    handover = durable.Directory("handover", parent=directory)
+    Announcer(handover, 1).close()
+    tell_of_death(tmp_path)  # nobody is there
+    inbox, announcer = Inbox(handover, 0), Announcer(handover, 1)
+    assert list(inbox.read()) == []
+    assert not inbox.overflowed
+    announcer.tell(0, encode(1, 2))
+    tell_of_death(tmp_path)
+    announcer.tell(0, encode(3, 4))
+    assert list(inbox.read()) == [Hint(1, 2, None), Hint(3, 4, None)]
+    assert inbox.overflowed
+    inbox.close()
+    announcer.close()
 
 
 def test_what_was_put_while_no_deliverer_ran_is_found(files: SpoolWorld) -> None:

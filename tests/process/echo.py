@@ -209,8 +209,9 @@ class EchoService:
         if self._open == 0 and self._listener is not None:
             self._listener.close()
 
-    def worker_died(self, pid: int) -> None:
-        JsonLog().event("told-of-death", pid=pid, freed=self._numbers.free_dead(pid))
+    def worker_died(self, pid: int, *, killed: bool) -> None:
+        freed = self._numbers.free_dead(pid)
+        JsonLog().event("told-of-death", pid=pid, killed=killed, freed=freed)
 
 
 def _descriptors() -> dict[str, str]:

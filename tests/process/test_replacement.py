@@ -16,6 +16,7 @@ def test_killed_worker_is_replaced_within_a_second(tmp_path: Path) -> None:
         begun = time.monotonic()
         service.signal("KILL", killed)
         service.wait_for("worker-died", pid=killed, worker="echo 1", exit="signal 9")
+        service.wait_for("told-of-death", pid=killed, killed=True)
         service.wait_for("worker-ready", worker="echo 1", times=2)
         assert time.monotonic() - begun < 1.0
 
