@@ -7,6 +7,7 @@ handover/    a FIFO for each deliverer (`handover`)
 damaged/     what could not be read any more (`upkeep`)
 tmp/         files that do not count yet
 resting.N    what deliverer N leaves alone for now (`resting`)
+deeds.*      what operators have done, and is still to be logged (`deeds`)
 """
 
 from __future__ import annotations

@@ -2,14 +2,14 @@
 
 What is new goes into the agenda, what is over leaves it. Notices that were left prepared by a
 crash and count are let go. The deliverer that tidies also keeps the files in order at the end of
-each round.
+each round, and logs at its beginning what operators have done.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from pfsmtp.mailqueue import notices, survey, upkeep
+from pfsmtp.mailqueue import deeds, notices, survey, upkeep
 from pfsmtp.mailqueue.agenda import Agenda
 from pfsmtp.mailqueue.files import Files
 from pfsmtp.mailqueue.slot import Damage, Head
@@ -103,6 +103,7 @@ class Rounds:
     def _go_round(self) -> Iterator[None]:
         files = self._files
         if self._tidies:
+            deeds.log(files)
             upkeep.restore_files(files)
         unused = []
         bodies = set()

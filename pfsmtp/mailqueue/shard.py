@@ -16,7 +16,7 @@ import threading
 from collections.abc import Callable
 from contextlib import suppress
 
-from pfsmtp.mailqueue import backend, notices, upkeep
+from pfsmtp.mailqueue import backend, deeds, notices, upkeep
 from pfsmtp.mailqueue.agenda import Agenda, Unit
 from pfsmtp.mailqueue.files import Files, first_id
 from pfsmtp.mailqueue.grip import Busy, Gone, Grip
@@ -130,10 +130,14 @@ class UnitShard:
 
     def _read_inbox(self) -> None:
         """Heed what is there, all of it before somebody closes."""
+        steered = False
         with self._reading:
             if not self._closed:
                 for hint in self._inbox.read():
                     self._heed(hint)
+                    steered = steered or hint.wish is not None
+        if steered and self._index == 0:
+            deeds.log(self._files)
 
     def _lease(self, unit: Unit, grip: Grip, now: float) -> UnitLease | None:
         """Begin to work on a unit, unless it turns out that nothing is to be done now."""

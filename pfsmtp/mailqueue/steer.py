@@ -2,7 +2,8 @@
 
 A unit that nobody has is changed under its lock, at once. One that is under attempt has the wish
 written beside its state: whoever has it carries it out before anything else when the attempt ends,
-and can ask for it meanwhile. Either way the deliverers are told, if any run.
+and can ask for it meanwhile. Either way the deliverers are told, if any run, and what was done gets
+into the server's log (`deeds`).
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from collections.abc import Iterable
 from contextlib import suppress
 from itertools import groupby
 
-from pfsmtp.mailqueue import state, survey
+from pfsmtp.mailqueue import deeds, state, survey
 from pfsmtp.mailqueue.entry import Selection, View, Wish
 from pfsmtp.mailqueue.files import Files
 from pfsmtp.mailqueue.grip import Busy, Gone, Grip
@@ -47,6 +48,7 @@ def carry_out(files: Files, wish: Wish, selection: Selection) -> int:
 def _carry_out_in(files: Files, wish: Wish, segment: int, units: Iterable[tuple[int, View]]) -> int:
     """Do it with units of one file, which is synced once for them all; then tell the deliverers."""
     hints = []
+    done = []
     with files.segments.pen(segment) as pen:
         for place, view in units:
             id = int(view.entry.id, 16)
@@ -58,7 +60,10 @@ def _carry_out_in(files: Files, wish: Wish, segment: int, units: Iterable[tuple[
             except (Gone, Damage):
                 continue
             hints.append(encode(place, id, wish=wish))
+            done.append(view)
         os.fdatasync(pen)
+    if done:
+        deeds.leave(files, wish, done)
     for hint in hints:
         files.announcer.tell_all(hint)
     return len(hints)

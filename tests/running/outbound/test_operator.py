@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -114,6 +115,20 @@ def test_bounced_by_the_operator_is_told_to_the_sender(site: Site) -> None:
     eventually(lambda: len(site.home.stored) == 1, what="a bounce")
     assert b"Final-Recipient: rfc822;bob@away.test" in site.home.stored[0].octets
     assert views(site.server) == []
+
+
+def test_what_the_operator_does_is_in_the_servers_log(site: Site) -> None:
+    """Whether or not it runs."""
+    (view,) = views(site.server)
+    site.queue("hold", view.entry.id)
+    eventually(lambda: len(site.server.events("queue-steered")) == 1, what="the hold in the log")
+    site.server.stop()
+    site.queue("delete", "--all")
+    site.server.start()
+    eventually(lambda: len(site.server.events("queue-steered")) == 2, what="the rest in the log")
+    for event, command in zip(site.server.events("queue-steered"), ("hold", "delete"), strict=True):
+        assert (event["command"], event["id"]) == (command, view.entry.id)
+        assert (event["recipients"], event["uid"]) == (["bob@away.test"], os.getuid())
 
 
 def test_o8_deleting_beats_an_attempt_that_is_under_way(site: Site) -> None:
