@@ -180,8 +180,20 @@ class Crew:
                 self._condemn(member, "worker-late", now)
             elif now >= member.quit_at:
                 self._quit(member, now)
-            elif now - max(member.heartbeat.last, since) > self._patience(member):
+            elif self._is_silent(member, now, since):
                 self._condemn(member, "worker-stuck", now)
+
+    def is_sound(self, now: float, *, since: float) -> bool:
+        """Whether of each role somebody comes round; `since` is as for `watch`.
+
+        Who does not is killed and replaced. Where that is of no use, since a process hangs in the
+        kernel and does not even die, the role is served by nobody.
+        """
+        for role in self.roles:
+            members = [each for each in self.members.values() if each.seat.role is role]
+            if members and all(self._is_silent(each, now, since) for each in members):
+                return False
+        return True
 
     def drain(self, now: float, *, within: float) -> None:
         """Tell all to finish what they have begun, and to have done so `within` seconds."""
@@ -234,8 +246,9 @@ class Crew:
     def _seats_of(self, role: Role) -> int:
         return sum(seat.role is role for seat in self.seats)
 
-    def _patience(self, member: Member) -> float:
-        return self.timing.stuck if member.ready else self.timing.boot
+    def _is_silent(self, member: Member, now: float, since: float) -> bool:
+        patience = self.timing.stuck if member.ready else self.timing.boot
+        return now - max(member.heartbeat.last, since) > patience
 
     def _quit(self, member: Member, now: float) -> None:
         member.signal(signal.SIGQUIT)

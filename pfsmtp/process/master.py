@@ -8,7 +8,8 @@ At most one generation serves and one boots; those before drain. HUP loads a new
 cannot be loaded or booted, the one that serves goes on. TERM and INT drain and stop, a second one
 stops now, as QUIT does. USR1 reopens the logs everywhere, TTIN and TTOU add and take a worker of
 the first role until the next reload. A worker that dies is replaced at once, later and later if it
-keeps dying.
+keeps dying. A service manager that watches over us gets a sign of life as long as workers of each
+role give theirs.
 
 If the master itself fails, or is killed, its workers notice, finish and leave.
 """
@@ -158,8 +159,8 @@ class Master:
         if self._current is not None and self._may_reload(now):
             self._reload(self._current, now)
         if now >= self._next_tick:
-            self._next_tick = now + self._timing.beat
-            self._tick()
+            self._next_tick = now + min(self._timing.beat, self._notifier.every)
+            self._tick(now)
 
     def _wait(self) -> list[str]:
         """Sleep until a signal, a report or the time; return the names of the signals."""
@@ -182,10 +183,12 @@ class Master:
             self._watched_since = now
         self._last_round = now
 
-    def _tick(self) -> None:
+    def _tick(self, now: float) -> None:
         self._guard(self._service.tick)
         # Should a SIGCHLD ever get lost, this finds who it was about.
         self.handle_chld()
+        if self._current is None or self._current.is_sound(now, since=self._watched_since):
+            self._notifier.alive(now)
 
     def _load(self, event: str) -> Generation | None:
         try:

@@ -1,4 +1,6 @@
-"""What systemd and a daemon say to each other, without libsystemd: sd_notify(3), sd_listen_fds(3).
+"""What systemd and a daemon say to each other, without libsystemd.
+
+sd_notify(3), sd_watchdog_enabled(3), sd_listen_fds(3).
 
 Away from systemd `Notifier` is silent and `listen_fds` finds nothing. A notification that cannot be
 sent is dropped: the service does not depend on who watches it.
@@ -6,6 +8,7 @@ sent is dropped: the service does not depend on who watches it.
 
 from __future__ import annotations
 
+import math
 import os
 import socket
 from collections.abc import Mapping, MutableMapping
@@ -13,6 +16,7 @@ from dataclasses import dataclass
 
 _FIRST_DESCRIPTOR = 3  # SD_LISTEN_FDS_START
 _LISTEN_VARIABLES = ("LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES")
+_SIGNS_OF_LIFE = 4  # in the time in which the service manager wants one
 
 
 class Notifier:
@@ -20,6 +24,9 @@ class Notifier:
 
     def __init__(self, environment: Mapping[str, str]) -> None:
         self._address = _address(environment.get("NOTIFY_SOCKET", ""))
+        self.every = _watchdog(environment) / _SIGNS_OF_LIFE
+        """How often, in seconds, `alive` is to be called at least; infinity if nobody watches."""
+        self._due = -math.inf
 
     def ready(self, status: str) -> None:
         """The start is complete, or the reload is over, whatever came of it."""
@@ -35,6 +42,12 @@ class Notifier:
     def status(self, text: str) -> None:
         """One line for `systemctl status`."""
         self._send(f"STATUS={_line(text)}")
+
+    def alive(self, now: float) -> None:
+        """All is well at `now`, in monotonic seconds; told as often as it is wanted."""
+        if self.every < math.inf and now >= self._due:
+            self._due = now + self.every
+            self._send("WATCHDOG=1")
 
     def _send(self, assignments: str) -> None:
         if self._address is None:
@@ -83,6 +96,14 @@ def listen_fds(
 def _line(text: str) -> str:
     """Return `text` as one line: each line of a message is an assignment of its own."""
     return " ".join(text.split())
+
+
+def _watchdog(environment: Mapping[str, str]) -> float:
+    """Return within how many seconds this process has to give a sign of life; infinity: never."""
+    if environment.get("WATCHDOG_PID", str(os.getpid())) != str(os.getpid()):
+        return math.inf
+    span = environment.get("WATCHDOG_USEC", "")
+    return int(span) / 1e6 if span.isascii() and span.isdigit() and int(span) else math.inf
 
 
 def _address(path: str) -> str | None:

@@ -137,6 +137,25 @@ def test_nothing_is_due_for_workers_that_are_well() -> None:
     assert crew.next_due() == math.inf
 
 
+def test_crew_is_sound_while_of_each_role_somebody_comes_round() -> None:
+    crew, maternity = _crew(receiver=2, deliverer=1), Maternity()
+    assert crew.is_sound(0.0, since=0.0)
+    crew.fill(0.0, maternity.spawn)
+    receiver, other, deliverer = crew.members.values()
+    for member in (receiver, other, deliverer):
+        member.heartbeat.beat(100.0)
+    assert crew.is_sound(129.0, since=0.0)
+    deliverer.heartbeat.beat(110.0)
+    receiver.heartbeat.beat(110.0)
+    assert crew.is_sound(135.0, since=0.0)
+    deliverer.heartbeat.beat(115.0)
+    assert not crew.is_sound(145.0, since=0.0)
+    assert crew.is_sound(145.0, since=120.0), "we were stopped ourselves"
+    receiver.heartbeat.beat(145.0)
+    assert crew.is_sound(145.0, since=0.0)
+    assert not crew.is_sound(146.0, since=0.0)
+
+
 def _crew(**counts: int) -> Crew:
     roles = [Role(name, count, _make) for name, count in counts.items()]
     return Crew(1, FakeGeneration(roles), log=SilentLog(), timing=Timing(), begun=0.0)

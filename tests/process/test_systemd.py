@@ -41,6 +41,42 @@ def test_states_are_told(manager: tuple[socket.socket, str]) -> None:
     ]
 
 
+def test_sign_of_life_is_given_four_times_as_often_as_it_is_wanted(
+    manager: tuple[socket.socket, str],
+) -> None:
+    channel, address = manager
+    environment = {"NOTIFY_SOCKET": address, "WATCHDOG_USEC": "8000000"}
+    for pid in ({}, {"WATCHDOG_PID": str(os.getpid())}):
+        notifier = Notifier(environment | pid)
+        assert notifier.every == 2.0
+        for now in (100.0, 101.9, 102.0, 103.0, 104.5):
+            notifier.alive(now)
+        notifier.stopping()
+        told = [channel.recv(4096) for _ in range(4)]
+        assert told[:3] == [b"WATCHDOG=1"] * 3
+        assert told[3].startswith(b"STOPPING=1")
+
+
+@pytest.mark.parametrize(
+    "environment",
+    [
+        {},
+        {"WATCHDOG_USEC": "0"},
+        {"WATCHDOG_USEC": "-5"},
+        {"WATCHDOG_USEC": "soon"},
+        {"WATCHDOG_USEC": "1000000", "WATCHDOG_PID": "1"},
+    ],
+)
+def test_no_sign_of_life_is_given_to_who_does_not_want_one(
+    manager: tuple[socket.socket, str], environment: dict[str, str]
+) -> None:
+    channel, address = manager
+    notifier = Notifier({"NOTIFY_SOCKET": address, **environment})
+    notifier.alive(100.0)
+    notifier.status("well")
+    assert channel.recv(4096) == b"STATUS=well"
+
+
 def test_status_of_several_lines_is_one_assignment(manager: tuple[socket.socket, str]) -> None:
     channel, address = manager
     Notifier({"NOTIFY_SOCKET": address}).status("bad\nREADY=1")

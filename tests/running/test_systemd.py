@@ -14,9 +14,10 @@ from pathlib import Path
 
 import pytest
 
+from pfsmtp.process.service import Timing
 from tests import needs
 from tests.running import activate
-from tests.running.program import PATIENCE, Program, Talk, eventually, free_port
+from tests.running.program import PATIENCE, ROOT, Program, Talk, eventually, free_port
 
 
 def deliver(port: int, *, implicit_tls: bool = False) -> None:
@@ -173,6 +174,25 @@ def test_manager_is_told_of_start_reload_and_stop(tmp_path: Path, manager: socke
         server.signal(signal.SIGTERM)
         assert told(manager)["STOPPING"] == "1"
         assert server.wait() == 0
+
+
+def test_manager_that_watches_gets_signs_of_life(
+    tmp_path: Path, manager: socket.socket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WATCHDOG_USEC", "400000")
+    with Program.inbound(tmp_path):
+        heard = [told(manager) for _ in range(8)]
+    assert heard.count({"WATCHDOG": "1"}) == 7
+
+
+@pytest.mark.parametrize("role", ["inbound", "outbound"])
+def test_unit_watches_for_longer_than_it_takes_to_replace_who_hangs(role: str) -> None:
+    unit = (ROOT / "conf" / f"pfsmtp-{role}.service").read_text(encoding="utf-8")
+    (seconds,) = re.findall(r"^WatchdogSec=(\d+)$", unit, re.MULTILINE)
+    timing = Timing()
+    assert int(seconds) > 2 * (timing.stuck + timing.quit)
+    # And for longer than the master lets pass between two rounds.
+    assert int(seconds) / 4 > timing.beat
 
 
 def test_manager_is_told_why_a_reload_failed(tmp_path: Path, manager: socket.socket) -> None:

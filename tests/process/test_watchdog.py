@@ -1,0 +1,144 @@
+"""Signs of life to the service manager, as long as there are any, on a real socket."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from tests import needs
+from tests.process.running import PATIENCE, Running, eventually, running
+
+EVERY = 0.1
+TIMING = {"beat": 0.05, "stuck": 2.0, "quit": 1.0}
+
+
+class Manager:
+    """Who is told."""
+
+    def __init__(self, channel: socket.socket, path: str) -> None:
+        self._channel = channel
+        self.environment = {"NOTIFY_SOCKET": path, "WATCHDOG_USEC": f"{4 * EVERY * 1e6:.0f}"}
+
+    def hear(self, wanted: bytes, *, times: int = 1) -> None:
+        """Wait until this has been told so often from now on."""
+        self._channel.settimeout(PATIENCE)
+        while times:
+            times -= self._channel.recv(4096).startswith(wanted)
+
+    def forget(self) -> None:
+        """Pass over what has been told so far."""
+        self._channel.setblocking(False)
+        try:
+            while self._channel.recv(4096):
+                pass
+        except BlockingIOError:
+            return
+
+    def hears_nothing(self) -> bool:
+        """Whether many signs of life do not come."""
+        self._channel.settimeout(20 * EVERY)
+        try:
+            self._channel.recv(4096)
+        except TimeoutError:
+            return True
+        return False
+
+
+@pytest.fixture
+def manager(tmp_path: Path) -> Iterator[Manager]:
+    path = str(tmp_path / "notify")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as channel:
+        channel.bind(path)
+        yield Manager(channel, path)
+
+
+@contextmanager
+def watched(directory: Path, manager: Manager) -> Iterator[Running]:
+    """A service with one worker, watched over."""
+    with running(directory, workers=1, load="error", timing=TIMING) as service:
+        service.wait()
+        service.configure(load="")
+        service.start(environment=manager.environment)
+        service.ready()
+        yield service
+
+
+@contextmanager
+def hung(pid: int) -> Iterator[None]:
+    """A process that does not come round, and when it is killed does not go.
+
+    It waits for a tracer who does nothing, and whom the kernel lets know of its death first.
+    """
+    tracer = subprocess.Popen(
+        [needs.tool("strace"), "-q", "-o", os.devnull, "-p", str(pid)], stderr=subprocess.DEVNULL
+    )
+    try:
+        eventually(lambda: tracer.poll() is not None or _is_traced(pid))
+        if tracer.poll() is not None:
+            needs.lacking("cannot trace")
+        tracer.send_signal(signal.SIGSTOP)
+        yield
+    finally:
+        tracer.kill()
+        tracer.wait()
+
+
+def _is_traced(pid: int) -> bool:
+    return "\nTracerPid:\t0\n" not in Path(f"/proc/{pid}/status").read_text()
+
+
+def test_signs_of_life_come_until_the_end(tmp_path: Path, manager: Manager) -> None:
+    with watched(tmp_path, manager) as service:
+        manager.hear(b"WATCHDOG=1", times=10)
+        service.signal("HUP")
+        service.ready(2)
+        manager.forget()
+        manager.hear(b"WATCHDOG=1", times=5)
+        with service.connect() as client:
+            assert client.ask("begin") == "begin"
+            service.signal("TERM")
+            manager.hear(b"STOPPING=1")
+            manager.hear(b"WATCHDOG=1", times=3)
+            assert client.ask("end") == "end"
+
+
+def test_worker_that_is_replaced_takes_no_sign_of_life_away(
+    tmp_path: Path, manager: Manager
+) -> None:
+    with watched(tmp_path, manager) as service:
+        service.signal("STOP", service.workers()["echo 1 generation 1"])
+        service.wait_for("worker-stuck")
+        service.wait_for("worker-ready", times=2)
+        manager.forget()
+        manager.hear(b"WATCHDOG=1", times=3)
+
+
+def test_master_that_hangs_gives_no_sign_of_life(tmp_path: Path, manager: Manager) -> None:
+    with watched(tmp_path, manager) as service:
+        service.signal("STOP")
+        eventually(lambda: _state(service.master) == "T")
+        manager.forget()
+        assert manager.hears_nothing()
+        service.signal("CONT")
+        manager.hear(b"WATCHDOG=1", times=3)
+
+
+def test_no_sign_of_life_is_given_while_nobody_serves(tmp_path: Path, manager: Manager) -> None:
+    with watched(tmp_path, manager) as service:
+        with hung(service.workers()["echo 1 generation 1"]):
+            service.wait_for("worker-stuck")
+            manager.forget()
+            assert manager.hears_nothing()
+        service.wait_for("worker-ready", times=2)
+        manager.hear(b"WATCHDOG=1", times=3)
+
+
+def _state(pid: int) -> str:
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
