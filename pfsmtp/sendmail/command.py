@@ -8,17 +8,17 @@ host; 75 try again later; 77 not allowed; 78 the configuration.
 from __future__ import annotations
 
 import os
-import pwd
 import sys
 from _socket import SHUT_WR, socket
 from select import POLLIN, poll
 
-from pfsmtp.sendmail.addresses import split_addresses
 from pfsmtp.sendmail.failure import Failure
-from pfsmtp.sendmail.message import Message, read_message
+from pfsmtp.sendmail.message import read_message
 from pfsmtp.sendmail.options import Options, parse
-from pfsmtp.sendmail.site import Site, config_path, find
-from pfsmtp.sendmail.submit import FINAL_SECONDS, Submission, connect, submit
+from pfsmtp.sendmail.preparation import named_recipients, prepare
+from pfsmtp.sendmail.site import config_path, find
+from pfsmtp.sendmail.submit import FINAL_SECONDS, connect, submit
+from pfsmtp.sendmail.user import this_user
 
 PIECE = 64 * 1024
 
@@ -48,30 +48,9 @@ def main(argv: list[str] | None = None) -> int:
 def _submit_message(options: Options) -> None:
     """Read a message from stdin and hand it to the server."""
     site = find(options.config, dict(os.environ))
-    recipients = [address for text in options.recipients for address in split_addresses(text)]
-    if not recipients and not options.recipients_in_header:
-        raise Failure(
-            os.EX_USAGE, "no recipients: name some, or have -t look for them in the header"
-        )
-    message = Message(_read_stdin(options))
-    if options.recipients_in_header:
-        recipients += message.recipients()
-        message.hide_recipients()
-        if not recipients:
-            raise Failure(os.EX_DATAERR, "the header has no recipients")
-    user = _user()
-    sender = _sender(options, site, user)
-    message.add_from(
-        sender or _complete(user, site),
-        _full_name() if options.full_name is None else options.full_name,
-    )
-    # Twice the same address would be twice the same mail.
-    complete = list(dict.fromkeys(_complete(address, site) for address in recipients))
-    submission = Submission(sender, complete, message.on_the_wire())
-    submission.eight_bit |= options.eight_bit
-    submission.notify = options.notify
-    submission.returning = options.returning
-    submission.envelope_id = options.envelope_id
+    named_recipients(options)  # before anybody types a message in vain
+    octets = _read_stdin(options)
+    submission = prepare(options, octets, user=this_user(), domain=site.domain)
     connection = connect(site.servers)
     submit(connection, submission, verbose=options.verbose)
     connection.close()
@@ -83,37 +62,6 @@ def _read_stdin(options: Options) -> bytes:
             return read_message(stdin, dot_ends=options.dot_ends)
     except OSError as error:
         raise Failure(os.EX_IOERR, f"stdin cannot be read: {error.strerror}") from error
-
-
-def _sender(options: Options, site: Site, user: str) -> str:
-    """Return the reverse-path: -f, else the user who runs this."""
-    if options.sender is None:
-        return _complete(user, site)
-    given = split_addresses(options.sender)
-    return _complete(given[0], site) if given else ""
-
-
-def _complete(address: str, site: Site) -> str:
-    """Give an address without a domain the one of this machine."""
-    return address if "@" in address else f"{address}@{site.domain}"
-
-
-def _user() -> str:
-    try:
-        return pwd.getpwuid(os.getuid()).pw_name
-    except KeyError:
-        return os.environ.get("LOGNAME") or f"uid{os.getuid()}"
-
-
-def _full_name() -> str:
-    """Return the name of the user, as the environment's NAME or the user database has it."""
-    try:
-        entry = pwd.getpwuid(os.getuid())
-    except KeyError:
-        return os.environ.get("NAME", "")
-    # passwd(5): the name goes up to a comma; & stands for the login.
-    name = entry.pw_gecos.partition(",")[0].replace("&", entry.pw_name.capitalize())
-    return os.environ.get("NAME") or name
 
 
 def _speak_smtp(options: Options) -> None:

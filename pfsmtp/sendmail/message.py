@@ -34,6 +34,11 @@ def read_message(source: BufferedReader, *, dot_ends: bool) -> bytes:
         octets = b"".join(lines)
     else:
         octets = source.read()
+    return with_line_feeds(octets)
+
+
+def with_line_feeds(octets: bytes) -> bytes:
+    """Have every line end with LF."""
     # A CR alone, as progress bars write it, ends a line too: no server takes it as it is.
     return octets.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
 

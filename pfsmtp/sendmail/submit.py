@@ -16,6 +16,18 @@ from _socket import AF_INET, AF_INET6, SOCK_STREAM, socket
 
 from pfsmtp.sendmail.failure import Failure
 
+TYPE_CHECKING = False  # as typing has it, which is dear to import
+if TYPE_CHECKING:
+    from typing import Protocol
+
+    class Connection(Protocol):
+        """What the dialogue goes over: a socket, or the server itself in the same process."""
+
+        def sendall(self, octets: bytes, /) -> None: ...
+        def recv(self, most: int, /) -> bytes: ...
+        def settimeout(self, seconds: float | None, /) -> None: ...
+
+
 CONNECT_SECONDS = 10.0
 REPLY_SECONDS = 300.0
 FINAL_SECONDS = 600.0  # RFC 5321 §4.5.3.2.6: shorter makes duplicates
@@ -69,7 +81,7 @@ def connect(servers: tuple[tuple[str, int], ...]) -> socket:
     raise Failure(os.EX_TEMPFAIL, f"the mail server cannot be reached ({'; '.join(reasons)})")
 
 
-def submit(connection: socket, submission: Submission, *, verbose: bool) -> str:
+def submit(connection: Connection, submission: Submission, *, verbose: bool) -> str:
     """Hand the message over; returns what the server said to it. Raises Failure.
 
     `verbose` shows the dialogue on stdout, as sendmail(8) does.
@@ -187,7 +199,7 @@ def _xtext(text: str) -> str:
 class _Dialogue:
     """Commands out, replies in, over a connection. Raises OSError and Failure."""
 
-    def __init__(self, connection: socket, *, verbose: bool) -> None:
+    def __init__(self, connection: Connection, *, verbose: bool) -> None:
         self._connection = connection
         self._verbose = verbose
         self._received = b""
