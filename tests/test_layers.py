@@ -23,9 +23,9 @@ LAYERS = (
     ("process", "config", "log", "durable"),
     ("smtp",),
     ("net", "resolver", "tls", "message"),
-    ("delivery", "mailqueue", "policy"),
+    ("delivery", "mailqueue", "policy", "sendmail"),
     ("roles",),
-    ("compose", "crashtest", "operator", "sendmail"),
+    ("compose", "crashtest", "operator"),
     ("cli",),
     ("__main__",),
 )

@@ -42,6 +42,10 @@ class InboundPlan:
         )
 
     workers = ()
+    socket = None
+
+    def submissions(self, server: Server) -> None:
+        """There are none: mail comes by SMTP."""
 
     def _own_addresses(self) -> list[str]:
         """Besides the one that a client came to, which is always ours."""

@@ -36,6 +36,8 @@ from pfsmtp.resolver.ourselves import Ourselves
 from pfsmtp.resolver.servers import NameServer
 from pfsmtp.roles.deliverer import Deliverer
 from pfsmtp.roles.notices import Notices
+from pfsmtp.roles.submission import Submissions
+from pfsmtp.sendmail.site import mailname
 from pfsmtp.smtp.address import Mailbox
 from pfsmtp.smtp.client import Credentials
 from pfsmtp.smtp.session import Server
@@ -75,6 +77,9 @@ class OutboundPlan:
         self._credentials = _credentials(config.relay.credentials)
         self._authorities = _authorities(config.relay.authorities)
         self._postmaster = _mailbox(config.postmaster)
+        self.socket = config.listen.sendmail
+        # Workers cannot read it, and it is to change with a reload only.
+        self._domain = mailname() or config.hostname
 
     def server(
         self, log: Log, numbers: Callable[[], int], *, clients: ClientLimits, tls: bool
@@ -90,6 +95,9 @@ class OutboundPlan:
             tls=tls,
             dsn=True,
         )
+
+    def submissions(self, server: Server) -> Submissions:
+        return Submissions(server, domain=self._domain)
 
     def deliverer(self, context: Context, log: Log, numbers: Callable[[], int]) -> Body:
         """Make a deliverer, in its process."""

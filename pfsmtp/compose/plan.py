@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol
 
 from pfsmtp.log import Log
 from pfsmtp.policy.limits import ClientLimits
 from pfsmtp.process.service import Body, Context
+from pfsmtp.roles.receiver import Submissions
 from pfsmtp.smtp.session import Server
 
 
@@ -26,6 +28,15 @@ class Plan(Protocol):
 
     @property
     def workers(self) -> Sequence[Kind]: ...
+
+    @property
+    def socket(self) -> Path | None:
+        """Where programs of this machine hand over messages, other than by SMTP."""
+        ...
+
+    def submissions(self, server: Server) -> Submissions | None:
+        """What a receiver does with what comes there; called in its process."""
+        ...
 
     def server(
         self, log: Log, numbers: Callable[[], int], *, clients: ClientLimits, tls: bool

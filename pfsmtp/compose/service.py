@@ -62,7 +62,7 @@ class MailService:
             who = identity(config.user, config.group)
             plan = self._plan(config, who)
             tls = _tls_context(config, self._log)
-            listeners = self._listeners.take(config.listen)
+            listeners = self._listeners.take(config.listen, plan.socket)
         except (ConfigError, UserMapError, TLSError, BindError, OSError) as error:
             raise ServiceError(str(error)) from error
         receivers = config.workers.processes or len(os.sched_getaffinity(0))
@@ -130,13 +130,15 @@ class MailService:
             connections=limits.client_connections,
             rate=limits.client_rate,
         )
+        server = plan.server(self._log, self._numbers.next, clients=clients, tls=tls is not None)
         return Receiver(
             context,
-            plan.server(self._log, self._numbers.next, clients=clients, tls=tls is not None),
+            server,
             listeners,
             connect=connect,
             clients=clients,
             most=config.workers.connections,
+            submissions=plan.submissions(server),
         )
 
 

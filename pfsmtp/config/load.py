@@ -1,7 +1,8 @@
 """Reads a configuration file, completes it and checks it, before anything acts on it.
 
-Reading touches the file itself, the name of this machine and `/etc/hosts`, and nothing else:
-whether the paths and users in it exist is for those to find out who need them.
+Reading touches the file itself, the name of this machine, `/etc/hosts` and what systemd says of the
+runtime directory, and nothing else: whether the paths and users in it exist is for those to find
+out who need them.
 """
 
 from __future__ import annotations
@@ -24,6 +25,8 @@ HOSTS = Path("/etc/hosts")
 
 # Where the inbound server's self-signed certificate goes when nobody says otherwise.
 _DEFAULT_TLS = {"certificate": "../var/tls/cert.pem", "key": "../var/tls/key.pem"}
+# The outbound server's socket for the machine's sendmail, in what systemd has made for it to write.
+_SOCKET = "sendmail"
 
 
 class ConfigError(Exception):
@@ -102,6 +105,12 @@ def _complete(raw: dict[str, Any]) -> None:
         tls = raw.setdefault("tls", {})
         if isinstance(tls, dict) and not tls.keys() & _DEFAULT_TLS.keys():
             tls.update(_DEFAULT_TLS)
+    elif raw.get("role") == "outbound":
+        listen = raw.get("listen")
+        # systemd.exec(5): several directories are separated by colons.
+        runtime = os.environ.get("RUNTIME_DIRECTORY", "").partition(":")[0]
+        if runtime and isinstance(listen, dict):
+            listen.setdefault("sendmail", os.path.join(runtime, _SOCKET))
 
 
 def _text_of(path: Path) -> str:

@@ -5,11 +5,15 @@ Each rule yields sentences that name key and remedy; the first one is what the o
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from itertools import chain
+from pathlib import Path
 
 from pfsmtp.config.schema import TLS, Config, Inbound, Limits, Listen, Outbound, Relay, Schedule
 from pfsmtp.config.units import is_address_literal, is_domain, quote
+
+_LONGEST_SOCKET = 107  # octets of a path; unix(7)
 
 
 def faults(config: Config) -> Iterator[str]:
@@ -70,6 +74,7 @@ def _separator(separator: str) -> Iterator[str]:
 
 def _outbound(config: Outbound) -> Iterator[str]:
     yield from _loopback_only(config.listen)
+    yield from _socket(config.listen.sendmail)
     if config.postmaster is not None and not _is_mailbox(config.postmaster):
         yield (
             f"postmaster: {quote(config.postmaster)} is not an address"
@@ -89,6 +94,14 @@ def _loopback_only(listen: Listen) -> Iterator[str]:
                     " outbound server takes mail for anyone"
                     f'; write "127.0.0.1:{address.port}" or "[::1]:{address.port}"'
                 )
+
+
+def _socket(path: Path | None) -> Iterator[str]:
+    if path is not None and len(os.fsencode(path)) > _LONGEST_SOCKET:
+        yield (
+            f"[listen] sendmail: {quote(path)} is too long for the path of a socket"
+            f"; choose one of {_LONGEST_SOCKET} octets or less"
+        )
 
 
 def _relay(relay: Relay) -> Iterator[str]:

@@ -32,6 +32,12 @@ class Listen(Section, frozen=True):
     smtps: tuple[Address, ...] = ()  # TLS from the first octet
 
 
+class OutboundListen(Listen, frozen=True):
+    """[listen] of the outbound server, which the machine's sendmail hands messages to."""
+
+    sendmail: Path | None = None  # a socket; none: in the runtime directory, if there is one
+
+
 class CertificatePair(Section, frozen=True, kw_only=True):
     """[[tls.more]]: a further certificate, for the names in it."""
 
@@ -175,7 +181,7 @@ class Outbound(Section, frozen=True, kw_only=True, tag_field="role", tag="outbou
     user: str | None = None
     group: str | None = None
     postmaster: str | None = None  # who gets double bounces
-    listen: Listen
+    listen: OutboundListen
     tls: TLS = TLS()
     workers: OutboundWorkers = OutboundWorkers()
     queue: Queue

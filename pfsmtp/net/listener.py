@@ -2,6 +2,9 @@
 
 What a connection needs is set once on its listener, and inherited by what it accepts: TCP_NODELAY.
 Errors name the address and the remedy.
+
+A socket for the programs of this machine is a file. It replaces one that nobody listens at any
+more, as a server leaves it that was killed; at the end whoever has bound it removes it.
 """
 
 from __future__ import annotations
@@ -9,11 +12,15 @@ from __future__ import annotations
 import errno
 import os
 import socket
+import stat
+from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 
 from pfsmtp.config import Address
 
 _BACKLOG = 1024
+_FOR_EVERYBODY = 0o111  # a umask: to connect is to write
 
 
 class BindError(Exception):
@@ -22,10 +29,14 @@ class BindError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Listener:
-    """A bound socket; `implicit_tls` for a port on which TLS begins with the first octet."""
+    """A bound socket; `implicit_tls` for a port on which TLS begins with the first octet.
+
+    `local` for one at which programs of this machine hand over messages, which is no SMTP.
+    """
 
     socket: socket.socket
     implicit_tls: bool
+    local: bool = False
 
     def fileno(self) -> int:
         return self.socket.fileno()
@@ -59,6 +70,67 @@ def adopt(sock: socket.socket, *, implicit_tls: bool) -> Listener:
     sock.setblocking(False)
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     return Listener(sock, implicit_tls)
+
+
+def bind_local(path: Path) -> Listener:
+    """Listen for the programs of this machine, of all users. Raises BindError.
+
+    Changes the umask meanwhile, which is all threads': only for a process that has one.
+    """
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    try:
+        _clear(path)
+        before = os.umask(_FOR_EVERYBODY)
+        try:
+            sock.bind(os.fspath(path))
+        finally:
+            os.umask(before)
+        sock.listen(_BACKLOG)
+    except OSError as error:
+        sock.close()
+        raise BindError(_explain_local(path, error)) from error
+    sock.setblocking(False)
+    return Listener(sock, implicit_tls=False, local=True)
+
+
+def remove_local(path: Path) -> None:
+    """Take the file of such a socket away, which nobody accepts from any more. Never raises."""
+    with suppress(OSError):
+        path.unlink()
+
+
+def _clear(path: Path) -> None:
+    """Take a socket away that nobody listens at. Raises OSError."""
+    try:
+        if not stat.S_ISSOCK(path.lstat().st_mode):
+            return  # bind will say that something is there
+    except FileNotFoundError:
+        return
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as probe:
+        probe.setblocking(False)  # somebody may listen who is busy
+        try:
+            probe.connect(os.fspath(path))
+        except ConnectionRefusedError:
+            path.unlink(missing_ok=True)
+        except OSError:
+            return  # the same
+
+
+def _explain_local(path: Path, error: OSError) -> str:
+    where = f"cannot listen on {path}"
+    if error.errno == errno.EADDRINUSE:
+        return (
+            f"{where}: it is no socket, or another program listens there; `ss -xlp src {path}`"
+            " shows which. Stop it, or choose another path for [listen] sendmail"
+        )
+    if error.errno == errno.ENOENT:
+        return f"{where}: there is no such directory. Make it, or correct [listen] sendmail"
+    if error.errno in (errno.EACCES, errno.EROFS):
+        return (
+            f"{where}: this user may not write to its directory. Give it to him, or choose another"
+            " path for [listen] sendmail"
+        )
+    return f"{where}: {error.strerror or error}"
 
 
 def _explain(address: Address, error: OSError) -> str:

@@ -5,6 +5,9 @@ connection: no hand-over from an acceptor to a thread. Who takes a connection se
 another thread waits. When as many connections are open as may be, the thread that waits answers
 421 and goes on waiting, so that the listener never falls silent.
 
+One of the listeners may be a socket for the programs of this machine; what comes there is served by
+the same threads, within the same limits, and is `roles.submission`'s.
+
 The worker's main thread starts and drains it (`process.service.Body`).
 """
 
@@ -20,6 +23,7 @@ from contextlib import suppress
 from functools import partial
 from typing import Protocol
 
+from pfsmtp.log import Log
 from pfsmtp.net import socketio
 from pfsmtp.net.connection import Connection
 from pfsmtp.net.listener import Listener
@@ -60,6 +64,24 @@ class ClientLimits(Protocol):
     def leave(self, address: str) -> None: ...
 
 
+class Submission(Protocol):
+    """A message that a program of this machine hands over, not by SMTP."""
+
+    accepted: int
+
+    def serve(self) -> None: ...
+
+    def drain(self) -> None: ...
+
+
+class Submissions(Protocol):
+    """What to do with who comes at a listener that is `local`; the descriptor is theirs."""
+
+    def accept(self, fd: int, log: Log, /) -> Submission: ...
+
+    def turn_away(self, fd: int, reply: Reply, /) -> None: ...
+
+
 class Receiver:
     """Accepts connections and holds their dialogues until it is drained."""
 
@@ -72,17 +94,20 @@ class Receiver:
         connect: Callable[[ClearStream, Session, int], Connection],
         clients: ClientLimits,
         most: int,
+        submissions: Submissions | None = None,
     ) -> None:
+        """`submissions` are needed if one of the listeners is `local`."""
         self._context = context
         self._server = server
         self._listeners = {listener.fileno(): listener for listener in listeners}
         self._connect = connect
         self._clients = clients
         self._most = most
+        self._submissions = submissions
         self._log = server.log.bind(worker=context.index + 1)
         self._stop = os.eventfd(0, os.EFD_CLOEXEC)
         self._epoll = select.epoll()
-        self._connections: set[Connection] = set()
+        self._connections: set[Connection | Submission] = set()
         self._lock = threading.Lock()  # over the two counts of threads
         self._idle = 0
         self._threads = 0
@@ -181,6 +206,9 @@ class Receiver:
 
     def _serve_one(self, accepted: Accepted) -> None:
         fd, address, port, own_address, listener = accepted
+        if self._listeners[listener].local:
+            self._serve_program(fd)
+            return
         peer = Peer(address, port, own_address, loopback=_is_loopback(address))
         refusal = self._clients.enter(address)
         if refusal is not None:
@@ -203,6 +231,16 @@ class Receiver:
         finally:
             self._connections.discard(connection)
             self._messages += session.accepted
+
+    def _serve_program(self, fd: int) -> None:
+        assert self._submissions is not None
+        submission = self._submissions.accept(fd, self._log)
+        self._connections.add(submission)
+        try:
+            submission.serve()
+        finally:
+            self._connections.discard(submission)
+            self._messages += submission.accepted
 
     def _make_way(self) -> bool:
         """Leave the waiting to another thread; False when this one must go on waiting."""
@@ -229,6 +267,10 @@ class Receiver:
     def _turn_away(self, accepted: Accepted, reply: Reply) -> None:
         fd, address, _, _, listener = accepted
         self._log.event("turned-away", client=address, reason=f"{reply.code} {reply.lines[0]}")
+        if self._listeners[listener].local:
+            assert self._submissions is not None
+            self._submissions.turn_away(fd, reply)
+            return
         # Who expects TLS could make nothing of a reply in clear.
         in_clear = not self._listeners[listener].implicit_tls
         ClearStream(fd).close(reply.octets if in_clear else b"")

@@ -4,6 +4,9 @@ The server is looked for in this order: the file given with -C, the addresses in
 PFSMTP_SUBMIT, /etc/pfsmtp/outbound.toml, and at last port 2526 of 127.0.0.1 and ::1. The domain,
 which completes addresses without one, is that in /etc/mailname, else the host name of the
 configuration, else that of the machine.
+
+PFSMTP_SUBMIT may begin with the path of the server's socket. That is for the compiled front
+(ext/sendmail.c), which goes on to here when nobody listens there, and so it is passed over.
 """
 
 from __future__ import annotations
@@ -34,17 +37,23 @@ def config_path(given: str | None) -> str | None:
 
 def find(given: str | None, environ: dict[str, str]) -> Site:
     """Find the server. Raises Failure with EX_CONFIG if what is configured cannot be used."""
-    addresses = environ.get("PFSMTP_SUBMIT") if given is None else None
+    addresses = _addresses(environ) if given is None else []
     path = None if addresses else config_path(given)
     hostname = ""
     if addresses:
-        servers = _servers(addresses.replace(",", " ").split(), "PFSMTP_SUBMIT")
+        servers = _servers(addresses, "PFSMTP_SUBMIT")
     elif path:
         listen, hostname = _read(path)
         servers = _servers(listen, path) or DEFAULT_SERVERS
     else:
         servers = DEFAULT_SERVERS
-    return Site(servers, _mailname() or hostname or os.uname().nodename)
+    return Site(servers, mailname() or hostname or os.uname().nodename)
+
+
+def _addresses(environ: dict[str, str]) -> list[str]:
+    """Return the words of PFSMTP_SUBMIT that are not the path of a socket."""
+    words = environ.get("PFSMTP_SUBMIT", "").replace(",", " ").split()
+    return [word for word in words if not word.startswith("/")]
 
 
 def _read(path: str) -> tuple[list[str], str]:
@@ -75,7 +84,8 @@ def _servers(addresses: list[str], source: str) -> tuple[tuple[str, int], ...]:
     return tuple(servers)
 
 
-def _mailname() -> str:
+def mailname() -> str:
+    """Return the domain that /etc/mailname gives this machine, "" if it gives none."""
     try:
         with open(MAILNAME, encoding="ascii") as file:
             return file.readline().strip()

@@ -18,7 +18,7 @@ DOCUMENT = Path(__file__).parents[2] / "docs" / "configuration.md"
 TOP = "At the top, before any section"
 
 # What the program works out, and the text explains beside it.
-WORKED_OUT = {("", "hostname"), ("tls", "certificate"), ("tls", "key")}
+WORKED_OUT = {("", "hostname"), ("tls", "certificate"), ("tls", "key"), ("listen", "sendmail")}
 
 _HEADING = re.compile(r"#{2,3} (.*)")
 _ROW = re.compile(r"\| `(\w+)` \| (.*?) \| (.*) \|")
