@@ -1,13 +1,20 @@
-"""Build the compiled modules of ext/; everything else is in pyproject.toml.
+"""Build what is compiled, which is in ext/; everything else is in pyproject.toml.
 
-Each source in ext/ becomes the module its one door in pfsmtp/ imports. With PFSMTP_CYTHON_CHECKS=1
-in the environment, indices are checked as they are used (docs/testing.md).
+Each Cython source becomes the module its one door in pfsmtp/ imports. With PFSMTP_CYTHON_CHECKS=1
+in the environment, indices are checked as they are used (docs/testing.md). The C source becomes a
+program, which is installed like a script.
 """
 
 import os
 
 from Cython.Build import cythonize
 from setuptools import Extension, setup
+
+# isort: split
+# Part of setuptools, which has to be imported first.
+from distutils.ccompiler import new_compiler
+from distutils.command.build_scripts import build_scripts
+from distutils.sysconfig import customize_compiler
 
 MODULES = {
     "ext/durable.pyx": "pfsmtp._durable",
@@ -16,9 +23,28 @@ MODULES = {
     "ext/slot.pyx": "pfsmtp.mailqueue._slot",
 }
 
+PROGRAMS = {"ext/sendmail.c": "pfsmtp-sendmail"}
+
 CHECKS = os.environ.get("PFSMTP_CYTHON_CHECKS") == "1"
 
+
+class BuildPrograms(build_scripts):
+    """Puts the compiled programs where scripts go, which are text for setuptools."""
+
+    def run(self):
+        compiler = new_compiler()
+        customize_compiler(compiler)
+        between = self.get_finalized_command("build").build_temp
+        for source, name in PROGRAMS.items():
+            objects = compiler.compile(
+                [source], output_dir=between, extra_postargs=["-O2", "-Wall", "-Wextra"]
+            )
+            compiler.link_executable(objects, name, output_dir=self.build_dir)
+
+
 setup(
+    scripts=list(PROGRAMS),
+    cmdclass={"build_scripts": BuildPrograms},
     ext_modules=cythonize(
         [
             Extension(module, [source], extra_compile_args=["-O2", "-Wall"], libraries=["pthread"])
@@ -31,5 +57,5 @@ setup(
             "wraparound": False,
             "embedsignature": True,
         },
-    )
+    ),
 )
