@@ -35,7 +35,7 @@ static const char DEFAULT_SOCKET[] = "/run/pfsmtp-out/sendmail";
 static const uint32_t VERSION = 1;
 static const unsigned char ELSEWHERE = 0xff;
 static const off_t LONGEST = 1 << 30; /* octets; no server takes as much */
-static const struct timeval CONNECT_TIME = {.tv_sec = 10}, ANSWER_TIME = {.tv_sec = 600};
+static const struct timeval CONNECT_TIME = {.tv_sec = 30}, ANSWER_TIME = {.tv_sec = 600};
 
 /* The options of pfsmtp/sendmail/options.py. */
 static const char OPTIONS[] = "+A:B:C:D:F:GIL:M:N:O:R:UV:X:b:c:d::e:f:h:imno:p:q::r:stvx78";
@@ -177,6 +177,8 @@ static int connect_to_server(void)
     setsockopt(server, SOL_SOCKET, SO_RCVTIMEO, &ANSWER_TIME, sizeof ANSWER_TIME);
     if (connect(server, (struct sockaddr *)&address, sizeof address) == 0)
         return server;
+    if (errno == EAGAIN)
+        fail(EX_TEMPFAIL, "the mail server is too busy");
     close(server);
     return -1;
 }

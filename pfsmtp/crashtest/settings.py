@@ -20,6 +20,7 @@ from pfsmtp.config import (
     Local,
     LogFile,
     Outbound,
+    OutboundListen,
     Queue,
     Relay,
     Schedule,
@@ -61,10 +62,11 @@ def for_outbound(
     config: Outbound, site: Path, address: str, *, port: int, tls_port: int, relay_port: int
 ) -> Outbound:
     """An outbound server whose mail goes to hosts on loopback, all at one port."""
+    listen = _listen([address], port, tls_port if config.listen.smtps else None)
     return replace(
         config,
         postmaster=None,
-        listen=_listen([address], port, tls_port if config.listen.smtps else None),
+        listen=OutboundListen(smtp=listen.smtp, smtps=listen.smtps),
         tls=_tls(site) if config.tls.certificate is not None else TLS(),
         queue=Queue(directory=site / "queue"),
         relay=_relay(config.relay, relay_port),
