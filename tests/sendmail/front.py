@@ -1,0 +1,82 @@
+"""The compiled front, built with sanitizers, and somebody for it to talk to."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from tests import needs
+
+ROOT = Path(__file__).parents[2]
+SOURCE = ROOT / "ext" / "sendmail.c"
+DEADLINE = 60.0
+
+_FLAGS = ["-std=c11", "-g", "-Wall", "-Wextra", "-Wshadow", "-Wconversion", "-Werror"]
+_SANITIZERS = ["-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
+
+
+def build(directory: Path, *, pfsmtp: str = "") -> Path:
+    """Build it in `directory`, beside a `pfsmtp` that is this tree's, or a shell script."""
+    directory.mkdir(parents=True, exist_ok=True)
+    program = directory / "pfsmtp-sendmail"
+    compiler = needs.tool("gcc")
+    subprocess.run([compiler, *_FLAGS, *_SANITIZERS, SOURCE, "-o", program], check=True)
+    beside = directory / "pfsmtp"
+    beside.write_text(pfsmtp or f'#!/bin/sh\nexec {sys.executable} -m pfsmtp "$@"\n')
+    beside.chmod(0o755)
+    return program
+
+
+def environment(submit: str | Path) -> dict[str, str]:
+    """What it is run with. Leaks are freed by exec, and cannot be looked for under strace."""
+    asan = {"ASAN_OPTIONS": "detect_leaks=0", "UBSAN_OPTIONS": "print_stacktrace=1"}
+    return {**os.environ, **asan, "PFSMTP_SUBMIT": str(submit), "PYTHONPATH": str(ROOT)}
+
+
+class Counterpart:
+    """Takes one request at a socket, and answers what it was told to; b"" closes only."""
+
+    def __init__(self, path: Path, answer: bytes) -> None:
+        self.path = path
+        self.packet = b""
+        self.strings: list[str] = []
+        self.message = b""
+        self._answer = answer
+        self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._listener.bind(str(path))
+        self._listener.listen()
+        self._listener.settimeout(DEADLINE)
+        self._thread = threading.Thread(target=self._serve)
+
+    @contextmanager
+    def listening(self) -> Iterator[Counterpart]:
+        self._thread.start()
+        try:
+            yield self
+        finally:
+            # It may wait still, if nobody came.
+            with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as last:
+                last.connect(str(self.path))
+            self._thread.join(DEADLINE)
+            self._listener.close()
+
+    def _serve(self) -> None:
+        connection, _ = self._listener.accept()
+        with connection:
+            self.packet, files, _, _ = socket.recv_fds(connection, 100, 1)
+            if not files:
+                return
+            (file,) = files
+            length = int.from_bytes(self.packet[4:8], sys.byteorder)
+            octets = os.pread(file, os.fstat(file).st_size, 0)
+            os.close(file)
+            self.strings = octets[:length].decode().split("\0")[:-1]
+            self.message = octets[length:]
+            if self._answer:
+                connection.send(self._answer)
