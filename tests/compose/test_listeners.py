@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+from pathlib import Path
 
 import pytest
 
@@ -62,6 +63,44 @@ def test_socket_that_no_address_names_is_listened_on_with_tls_if_its_unit_says_s
         taken = listeners.take(listen(free_port()))
         assert [listener.implicit_tls for listener in taken] == [False, True]
         listeners.give_back(taken)
+
+
+def test_socket_for_programs_lives_as_long_as_a_generation_wants_it(tmp_path: Path) -> None:
+    one, other = tmp_path / "one", tmp_path / "other"
+    port = free_port()
+    listeners = Listeners([])
+    first = listeners.take(listen(port), one)
+    second = listeners.take(listen(port), one)
+    assert [listener.local for listener in second] == [False, True]
+    assert first[1] is second[1]
+    listeners.give_back(first)
+    assert one.is_socket()
+    third = listeners.take(listen(port), other)
+    listeners.give_back(second)
+    assert not one.exists()
+    assert other.is_socket()
+    listeners.give_back(third)
+    assert not other.exists()
+
+
+def test_failure_to_bind_leaves_no_socket_for_programs(tmp_path: Path) -> None:
+    listeners = Listeners([])
+    taken = listeners.take(listen(), tmp_path / "one")
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        with pytest.raises(BindError):
+            listeners.take(listen(other.getsockname()[1]), tmp_path / "one")
+        with pytest.raises(BindError):
+            listeners.take(listen(), tmp_path / "none" / "two")
+    assert (tmp_path / "one").is_socket()
+    listeners.give_back(taken)
+
+
+def test_worker_keeps_the_socket_in_its_place_when_it_closes_its_own(tmp_path: Path) -> None:
+    listeners = Listeners([])
+    taken = listeners.take(listen(), tmp_path / "one")
+    listeners.keep_only([])
+    assert (tmp_path / "one").is_socket()
+    listeners.give_back(taken)
 
 
 def test_worker_keeps_only_its_own() -> None:
