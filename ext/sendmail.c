@@ -205,12 +205,16 @@ static bool hand_over(int server, int file, off_t strings)
 }
 
 /* Hear what the server says, and do it: the exit status, or ELSEWHERE. */
-static int hear(int server)
+static int hear(int server, bool handed_over)
 {
+    /* One that is full says so and closes, request or not; the kernel tells of the second first. */
+    int resets = 0;
     ssize_t count;
     do
-        count = recv(server, buffer, sizeof buffer, 0);
-    while (count < 0 && errno == EINTR);
+        count = recv(server, buffer, sizeof buffer, handed_over ? 0 : MSG_DONTWAIT);
+    while (count < 0 && (errno == EINTR || (errno == ECONNRESET && resets++ == 0)));
+    if (count < 1 && !handed_over)
+        return ELSEWHERE;
     if (count < 1)
         fail(EX_TEMPFAIL, "the mail server broke off, and may have the message or not: %s",
              count < 0 ? strerror(errno) : "it closed the connection");
@@ -243,8 +247,8 @@ int main(int argc, char **argv)
     if (fcntl(file, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE) < 0)
         fail(EX_OSERR, "%s", strerror(errno));
     int server = connect_to_server();
-    if (server >= 0 && hand_over(server, file, strings)) {
-        int status = hear(server);
+    if (server >= 0) {
+        int status = hear(server, hand_over(server, file, strings));
         if (status != ELSEWHERE)
             return status;
     }

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from tests import needs
 from tests.running.program import ROOT, Program, eventually, free_port
+from tests.sendmail import front
 
 SMALL = b"Subject: small\r\n\r\na\r\n"
 LARGE = b"Subject: large\r\n\r\n" + 3 * (1 << 20) // 64 * (b"x" * 62 + b"\r\n")
@@ -78,18 +79,21 @@ def test_unit_lets_through_all_system_calls_of_the_outbound_server(tmp_path: Pat
         sections = {
             "role": "outbound",
             "hostname": "mail.example.org",
-            "listen": {"smtp": [f"127.0.0.1:{port}"]},
+            "listen": {"smtp": [f"127.0.0.1:{port}"], "sendmail": "socket"},
             "queue": {"directory": "queue"},
             "relay": {"port": remote.port, "loopback": True},
             "log": {"format": "json", "file": "log.json"},
         }
         server = Program(tmp_path / "server", sections, port=port)
+        socket = server.directory / "socket"
+        sendmail = (front.build(tmp_path / "front"), "-f", "", "postmaster@[127.0.0.1]")
 
         def use() -> None:
             for message in (SMALL, LARGE):
                 send(port, "postmaster@[127.0.0.1]", message=message)
+            subprocess.run(sendmail, input=SMALL, env=front.environment(socket), check=True)
             send(port, "nosuch@[127.0.0.1]")  # of which a bounce comes
-            server.await_event("delivered", count=2)
+            server.await_event("delivered", count=3)
             server.await_event("notice-queued")
 
         made = traced(server, use)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import select
 import socket
 import subprocess
 import sys
@@ -10,6 +11,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Literal
 
 from tests import needs
 
@@ -40,14 +42,20 @@ def environment(submit: str | Path) -> dict[str, str]:
 
 
 class Counterpart:
-    """Takes one request at a socket, and answers what it was told to; b"" closes only."""
+    """Takes one request at a socket, and answers what it was told to; b"" closes only.
 
-    def __init__(self, path: Path, answer: bytes) -> None:
+    One that is full reads nothing: it answers at once, or when there is a request.
+    """
+
+    def __init__(
+        self, path: Path, answer: bytes, *, full: Literal["at once", "later", ""] = ""
+    ) -> None:
         self.path = path
         self.packet = b""
         self.strings: list[str] = []
         self.message = b""
         self._answer = answer
+        self._full = full
         self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._listener.bind(str(path))
         self._listener.listen()
@@ -69,6 +77,11 @@ class Counterpart:
     def _serve(self) -> None:
         connection, _ = self._listener.accept()
         with connection:
+            if self._full:
+                if self._full == "later":
+                    select.select([connection], [], [], DEADLINE)
+                connection.send(self._answer)
+                return
             self.packet, files, _, _ = socket.recv_fds(connection, 100, 1)
             if not files:
                 return

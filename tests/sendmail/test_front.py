@@ -11,6 +11,7 @@ import shlex
 import subprocess
 import sys
 from pathlib import Path
+from typing import Literal
 
 import pytest
 
@@ -83,6 +84,15 @@ def test_a_server_that_breaks_off_is_tried_again_later(front: Path, tmp_path: Pa
     assert done.returncode == os.EX_TEMPFAIL
     assert b"broke off, and may have the message or not" in done.stderr
     assert done.stdout == b"", "Python would send it a second time"
+
+
+@pytest.mark.parametrize("when", ["at once", "later"])
+def test_a_server_that_is_full_is_heard(
+    front: Path, tmp_path: Path, when: Literal["at once", "later"]
+) -> None:
+    with Counterpart(tmp_path / "s", b"\x4bsendmail: full\n", full=when).listening():
+        done = run(front, tmp_path / "s", "bob@y", octets=b"text\n")
+    assert (done.returncode, done.stdout, done.stderr) == (75, b"", b"sendmail: full\n")
 
 
 DOTS = [
