@@ -132,16 +132,12 @@ class OwnDialogue:
     def __init__(self, session: Session) -> None:
         self._dialogue = Dialogue(session)
         self._dialogue.start()
-        self._over = False
 
     def sendall(self, octets: bytes) -> None:
-        if self._over:
-            return
         dialogue = self._dialogue
         dialogue.input.feed(octets)
-        while (need := dialogue.advance()) is Need.SEND:
+        while dialogue.advance() is Need.SEND:
             pass
-        self._over = need is Need.CLOSE
 
     def recv(self, most: int) -> bytes:
         """All that has been answered: replies wait for whoever submits, who reads them all."""

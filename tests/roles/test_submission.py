@@ -23,7 +23,7 @@ from pfsmtp.smtp.errors import DeliveryFailure
 from pfsmtp.smtp.reply import After, Reply
 from pfsmtp.smtp.session import Server
 from pfsmtp.smtp.status import Status
-from tests.smtp.fakes import FakeAccess, FakeStore
+from tests.smtp.fakes import FakeAccess, FakeIntake, FakeStore
 
 SEALS = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE
 USER = ("ann", "Ann Smith,,,", "", "")
@@ -220,13 +220,14 @@ def test_an_answer_is_never_longer_than_the_front_reads(subject: Socket) -> None
     assert 30_000 < len(answer) < 64 * 1024
 
 
+@pytest.mark.parametrize("where", [(FakeStore, "begin"), (FakeIntake, "write")])
 def test_a_bug_is_logged_and_the_message_to_be_tried_again(
-    subject: Socket, monkeypatch: pytest.MonkeyPatch
+    subject: Socket, where: tuple[type, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def begin(*_: object) -> None:
+    def fail(*_: object) -> None:
         raise ZeroDivisionError
 
-    monkeypatch.setattr(subject.store, "begin", begin)
+    monkeypatch.setattr(*where, fail)
     answer = subject.submit("alice")
     assert answer[0] == os.EX_TEMPFAIL
     (event,) = subject.events("submission-bug")
