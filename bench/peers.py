@@ -219,7 +219,7 @@ class Pfsmtp(Server):
 
 [listen]
 smtp = ["{self.address}"]
-
+{self._socket()}
 [tls]
 certificate = "{certificate}"
 key = "{key}"
@@ -238,6 +238,10 @@ key = "{key}"
 users = "users"
 maildir = "mail/{login}"
 """
+
+    def _socket(self) -> str:
+        """A line of [listen] for where sendmail hands messages over, if it does."""
+        return ""
 
     def launch(self) -> None:
         self._process = self._run([*shlex.split(self._command), "-c", "pfsmtp.toml"])
