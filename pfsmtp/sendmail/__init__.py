@@ -4,15 +4,20 @@ It takes what programs say to sendmail(8), speaks SMTP to the server on loopback
 exit status of sysexits.h. It keeps nothing: when it ends with 0 the server has the message on disk,
 and else nobody has been sent it and stderr says why.
 
-A program may run it a thousand times, so it starts in little more time than Python itself: it
-imports built-in modules and its own, and no other, least of all `socket`, `re`, `typing` and
-`dataclasses`. A test holds that. It uses no other room, and only `cli` knows it.
+Programs run `pfsmtp-sendmail`, which is compiled (ext/sendmail.c), and hands what it was given to the
+server, where `roles.submission` does what is to be done. Only where that is not to be had is it
+done here, in the process of whoever sends; then a program waits for Python to start, and so for
+no more than that: this room imports built-in modules and its own, and no other, least of all
+`socket`, `re`, `typing` and `dataclasses`. A test holds that.
 
-command    from the command line to the exit status
-options    the command line, as sendmail(8) has it
-addresses  lists of addresses in fields and arguments
-message    a message of a program made one that the server takes
-submit     the dialogue with the server
-site       where the server is, and which domain is ours
-failure    why it cannot be done, with its exit status
+command      from the command line to the exit status
+options      the command line, as sendmail(8) has it
+user         who runs it
+addresses    lists of addresses in fields and arguments
+message      a message of a program made one that the server takes
+preparation  from all of these to what is submitted
+submit       the dialogue with the server
+site         where the server is, and which domain is ours
+request      what the compiled front and the server say to each other
+failure      why it cannot be done, with its exit status
 """
