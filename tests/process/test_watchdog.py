@@ -16,7 +16,7 @@ from tests import needs
 from tests.process.running import PATIENCE, Running, eventually, running
 
 EVERY = 0.1
-TIMING = {"beat": 0.05, "stuck": 2.0, "quit": 1.0}
+TIMING = {"beat": 0.05, "stuck": 4.0, "quit": 1.0}
 
 
 class Manager:
