@@ -80,7 +80,7 @@ def test_round_that_fails_is_gone_again(files: SpoolWorld) -> None:
     put_untold(files, "a@example.org")
     files.monotonic.now += ROUND_EVERY
     Border(("openat",), failing("openat", errno.EMFILE)).run(lambda: shard.wait(0))
-    assert files.events.names == ["queue-trouble"]
+    assert set(files.events.names) == {"queue-trouble"}
     assert due_now(shard, START) == []
     files.monotonic.now += ROUND_EVERY
     assert len(due_now(shard, START)) == 1
