@@ -65,7 +65,10 @@ class MailService:
             listeners = self._listeners.take(config.listen, plan.socket)
         except (ConfigError, UserMapError, TLSError, BindError, OSError) as error:
             raise ServiceError(str(error)) from error
-        receivers = config.workers.processes or len(os.sched_getaffinity(0))
+        # Those beside the receivers compute as well, and are better off with a core of their own.
+        further = sum(kind.count for kind in plan.workers)
+        cores = max(1, len(os.sched_getaffinity(0)) - further)
+        receivers = config.workers.processes or cores
         up, down = (_up, _down) if config.workers.pin else (None, None)
         receive = partial(self._receiver, config, plan, listeners, tls)
         roles = [Role("receiver", receivers, receive, core=up)]

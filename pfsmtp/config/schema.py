@@ -56,7 +56,7 @@ class TLS(Section, frozen=True):
 class Workers(Section, frozen=True):
     """[workers]: how many processes and threads there are."""
 
-    processes: CountOrAuto = 0  # 0: one per core
+    processes: CountOrAuto = 0  # 0: one for each core that deliverers leave, and one at least
     connections: Count = 2000  # threads at most, per process
     pin: bool = True  # each process keeps to one core, while that has time for it
     drain: Seconds = Seconds.parse("30 s")  # after TERM, what is still open is cut off
