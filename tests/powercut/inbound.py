@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import smtplib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 
@@ -13,14 +14,19 @@ from pfsmtp.crashtest.account import Account, of_inbound
 from pfsmtp.crashtest.inbound import InboundScene
 from pfsmtp.crashtest.ledger import Ledger
 from pfsmtp.crashtest.maildirs import Maildirs
+from pfsmtp.crashtest.message import recognise
+from pfsmtp.crashtest.remote import Arrival
 from tests.powercut.disk import FileSystem, RecordedDisk
 from tests.powercut.ledger import RecordedLedger
 from tests.powercut.neighbour import neighbour
 from tests.powercut.run import Outcome, Plan, start, work
 from tests.running.program import PATIENCE, Program
 
-FIGURES = ("acknowledged_recipients", "found", "missing", "partial", "duplicated")
+FIGURES = (
+    *("acknowledged_recipients", "found", "in_lost_and_found", "missing", "partial", "duplicated"),
+)
 
+_DELIVERED_TO = re.compile(rb"^Delivered-To: (\S+)$", re.MULTILINE)
 _SPACE = 1 << 40  # octets that are left where they are
 
 
@@ -39,7 +45,10 @@ def cut(directory: Path, filesystem: FileSystem, plan: Plan, *, sync: str) -> Ou
         cuts = disk.cuts(random, plan.cuts, answers=ledger.answers(), within=(first, last))
         for failed in cuts:
             with disk.surviving(failed, mail, random) as at_stake:
-                account = _account(ledger.as_of(failed.position), directory, mail, plan)
+                found = _found_by_the_check(mail, plan) if filesystem.lost_and_found else []
+                account = _account(
+                    ledger.as_of(failed.position), directory, mail, plan=plan, elsewhere=found
+                )
                 outcome.add(account, at_stake=at_stake)
                 if plan.restarts or failed is cuts[-1]:
                     _goes_on(scene, directory)
@@ -55,10 +64,25 @@ def _scene(directory: Path, plan: Plan, sync: str) -> Iterator[InboundScene]:
         yield scene
 
 
-def _account(ledger: Ledger, directory: Path, mail: Path, plan: Plan) -> Account:
+def _account(
+    ledger: Ledger, directory: Path, mail: Path, *, plan: Plan, elsewhere: Sequence[Arrival]
+) -> Account:
     maildirs = Maildirs(mail, _users(directory), run=plan.run, space=_SPACE)
     maildirs.finish()
-    return of_inbound(ledger, maildirs.arrivals, maildirs.faults)
+    account = of_inbound(ledger, [*maildirs.arrivals, *elsewhere], maildirs.faults)
+    account.figures["in_lost_and_found"] = len(elsewhere)
+    return account
+
+
+def _found_by_the_check(mail: Path, plan: Plan) -> list[Arrival]:
+    """The whole messages that are in `lost+found`; what else is there was nobody's promise."""
+    found = []
+    for path in (mail / "lost+found").iterdir():
+        octets = path.read_bytes() if path.is_file() else b""
+        seen, recipient = recognise(plan.run, octets), _DELIVERED_TO.search(octets)
+        if seen.number is not None and not seen.fault and recipient is not None:
+            found.append(Arrival(seen.number, recipient[1].decode("ascii"), path.stat().st_mtime))
+    return found
 
 
 def _goes_on(scene: InboundScene, directory: Path) -> None:
