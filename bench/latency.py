@@ -13,47 +13,22 @@ counts from connect() to the reply to QUIT.
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 import time
 from array import array
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from pathlib import Path
 
-import plots
-from comparison import (
-    NAMES,
-    Cell,
-    arguments,
-    describe,
-    leave_site,
-    open_site,
-    versions,
-)
+from comparison import Cell, arguments
 from dialogue import Client, message
 from inbound import IntoMaildirs
-from measure import HostTime, Machine, markdown_table
+from measure import HostTime
 from peers import DOMAIN, PeerError, Server, Site, running
+from waits import Comparison, Waits
 
 QUICK = ("10:1k",)
 ALL = tuple(f"{connections}:1k{reuse}" for reuse in ("", ":reuse") for connections in (1, 10, 50))
 SHARES = (0.5, 0.9, 0.99, 0.999)
 WARM_UP = 100  # messages
-
-
-@dataclass(frozen=True, slots=True)
-class Run:
-    """One server under one load: how long messages took, in milliseconds."""
-
-    cell: str
-    server: str
-    repeat: int
-    messages: int
-    rate: float  # messages a second
-    shares: list[float]  # as many milliseconds or less were enough for each of `SHARES`
-    steal: float
 
 
 def send_for(port: int, cell: Cell, seconds: float) -> array[float]:
@@ -96,116 +71,25 @@ def send_from_many(port: int, cell: Cell, seconds: float) -> array[float]:
     return took
 
 
-def measure(server: Server, cell: Cell, seconds: float, *, repeat: int) -> Run:
+def measure(server: Server, cell: Cell, seconds: float) -> Waits:
     warm_up = Client(server.port)
     for _ in range(WARM_UP):
         warm_up.send(f"load@{DOMAIN}", f"u@{DOMAIN}", message(cell.size))
     warm_up.quit()
     host, began = HostTime.now(), time.perf_counter()
     took = send_from_many(server.port, cell, seconds)
-    elapsed = time.perf_counter() - began
-    return Run(
-        cell=str(cell),
-        server=server.name,
-        repeat=repeat,
-        messages=len(took),
-        rate=len(took) / elapsed,
-        shares=[share_of(sorted(took), share) * 1000 for share in SHARES],
-        steal=HostTime.now().steal_since(host),
-    )
-
-
-def share_of(ordered: Sequence[float], share: float) -> float:
-    """What is enough for this share of the values."""
-    return ordered[min(int(share * len(ordered)), len(ordered) - 1)]
-
-
-def median_of(runs: Sequence[Run], place: int) -> float:
-    return share_of(sorted(run.shares[place] for run in runs), 0.5)
-
-
-def table(runs: Sequence[Run], cells: Sequence[Cell]) -> str:
-    """A row for each cell and server: medians of the runs."""
-    header = [
-        "cell",
-        "server",
-        "messages/s",
-        *(f"p{share * 100:g} ms" for share in SHARES),
-        "steal",
-    ]
-    rows = []
-    for cell in cells:
-        medians = {}
-        for name in NAMES:
-            of_server = [run for run in runs if run.cell == str(cell) and run.server == name]
-            if not of_server:
-                continue
-            medians[name] = [median_of(of_server, place) for place in range(len(SHARES))]
-            rate = share_of(sorted(run.rate for run in of_server), 0.5)
-            rows.append(
-                [
-                    str(cell),
-                    name,
-                    f"{rate:.0f}",
-                    *(f"{value:.2f}" for value in medians[name]),
-                    f"{max(run.steal for run in of_server):.1%}",
-                ]
-            )
-        if len(medians) == len(NAMES):
-            theirs, ours = (medians[name] for name in NAMES)
-            ratios = [f"{our / their:.2f}" for our, their in zip(ours, theirs, strict=True)]
-            rows.append(["", "ratio", "", *ratios, ""])
-    return markdown_table(header, rows)
-
-
-def plot(path: Path, runs: Sequence[Run]) -> None:
-    """A group of bars for each cell and share, a bar for each server."""
-    cells = list(dict.fromkeys(run.cell for run in runs))
-    groups = [(cell, place) for cell in cells for place in range(len(SHARES))]
-    series = {
-        name: [
-            median_of([run for run in runs if run.cell == cell and run.server == name], place)
-            for cell, place in groups
-        ]
-        for name in dict.fromkeys(run.server for run in runs)
-    }
-    names = [f"{cell}\np{SHARES[place] * 100:g}" for cell, place in groups]
-    plots.bars(path, names, series, title="time of a message", up="ms")
+    return Waits(took, time.perf_counter() - began, HostTime.now().steal_since(host))
 
 
 def main() -> int:
     options = arguments(__doc__, cells=ALL, quick=QUICK, words=("reuse",))
     workload = IntoMaildirs(command=options.pfsmtp, settings=options.settings)
-    runs: list[Run] = []
 
-    def run(name: str, cell: Cell, site: Site, repeat: int) -> None:
+    def run(name: str, cell: Cell, site: Site) -> Waits:
         with running(workload.server(name, cell, site)) as server:
-            runs.append(measure(server, cell, options.seconds, repeat=repeat))
-        shares = " ".join(f"{value:.2f}" for value in runs[-1].shares)
-        print(f"  {cell!s:12} {name:8} {runs[-1].rate:7.0f}/s  {shares} ms", file=sys.stderr)
+            return measure(server, cell, options.seconds)
 
-    try:
-        plots.check(options.plot)
-        known = versions(options)
-        site = open_site(options.directory)
-        machine = Machine.describe(site.root)
-        for cell in options.cells:
-            for repeat in range(options.repeats):
-                for name in options.only if repeat % 2 == 0 else reversed(options.only):
-                    run(name, cell, site, repeat)
-    except (PeerError, plots.NoPlotsError) as error:
-        print(f"latency.py: {error}", file=sys.stderr)
-        return 1
-    print(f"\n{describe(machine, known, options)}")
-    print(f"medians of {options.repeats} alternating runs\n\n{table(runs, options.cells)}")
-    if options.json:
-        figures = {"machine": machine.as_dict(), "versions": known, "settings": options.settings}
-        text = json.dumps({**figures, "runs": [asdict(run) for run in runs]}, indent=1)
-        options.json.write_text(text + "\n")
-    if options.plot:
-        plot(options.plot, runs)
-    leave_site(site, keep=options.keep)
-    return 0
+    return Comparison("latency.py", "time of a message", SHARES, SHARES, run).run(options)
 
 
 if __name__ == "__main__":

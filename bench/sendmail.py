@@ -13,24 +13,21 @@ Python that goes by SMTP, as where the server has no socket.
 
 from __future__ import annotations
 
-import json
 import os
 import shlex
-import statistics
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 
-import plots
-from comparison import NAMES, Cell, arguments, describe, leave_site, open_site, versions
+from comparison import Cell, arguments
 from dialogue import message
-from latency import share_of
-from measure import HostTime, Machine, markdown_table
+from measure import HostTime
 from peers import DOMAIN, PeerError, Postfix, Server, Site, running
 from relays import PfsmtpRelay, PostfixRelay
+from waits import Comparison, Waits
 
 QUICK = ("1:1k",)
 ALL = ("1:1k", "1:100k", "10:1k", "1:1k:python")
@@ -87,19 +84,6 @@ class Program:
         return took
 
 
-@dataclass(frozen=True, slots=True)
-class Run:
-    """One server under one load: how long programs took, in milliseconds."""
-
-    cell: str
-    server: str
-    repeat: int
-    messages: int
-    rate: float  # messages a second
-    shares: list[float]  # as many milliseconds or less were enough for each of `SHARES`
-    steal: float
-
-
 def server_for(name: str, cell: Cell, site: Site, *, pfsmtp: str, settings: str) -> Server:
     directory, certificate = site.fresh(name), site.certificate()
     if name == Postfix.name:
@@ -107,7 +91,7 @@ def server_for(name: str, cell: Cell, site: Site, *, pfsmtp: str, settings: str)
     return Handed(directory, certificate, command=pfsmtp, settings=settings)
 
 
-def measure(server: Server, program: Program, cell: Cell, seconds: float, *, repeat: int) -> Run:
+def measure(server: Server, program: Program, cell: Cell, seconds: float) -> Waits:
     file = os.memfd_create("message")
     os.write(file, message(cell.size).replace(b"\r\n", b"\n"))
 
@@ -122,94 +106,22 @@ def measure(server: Server, program: Program, cell: Cell, seconds: float, *, rep
         program.run(file)
     host, began = HostTime.now(), time.perf_counter()
     with ThreadPoolExecutor(cell.connections) as pool:
-        took = sorted(chain(*pool.map(send_for, [seconds] * cell.connections)))
+        took = list(chain(*pool.map(send_for, [seconds] * cell.connections)))
     elapsed = time.perf_counter() - began
     os.close(file)
-    return Run(
-        cell=str(cell),
-        server=server.name,
-        repeat=repeat,
-        messages=len(took),
-        rate=len(took) / elapsed,
-        shares=[share_of(took, share) * 1000 for share in SHARES],
-        steal=HostTime.now().steal_since(host),
-    )
-
-
-def table(runs: list[Run], cells: list[Cell]) -> str:
-    """A row for each cell and server, medians of the runs; and pfsmtp's in Postfix's."""
-    header = ["cell", "server", "messages/s", *(f"p{share * 100:g} ms" for share in SHARES)]
-    rows = []
-    for cell in cells:
-        medians = {}
-        for name in NAMES:
-            of_server = [run for run in runs if run.cell == str(cell) and run.server == name]
-            if not of_server:
-                continue
-            medians[name] = [
-                statistics.median(run.shares[place] for run in of_server)
-                for place in range(len(SHARES))
-            ]
-            rate = statistics.median(run.rate for run in of_server)
-            shares = [f"{value:.2f}" for value in medians[name]]
-            steal = f"{max(run.steal for run in of_server):.1%}"
-            rows.append([str(cell), name, f"{rate:.0f}", *shares, steal])
-        if len(medians) == len(NAMES):
-            theirs, ours = (medians[name] for name in NAMES)
-            ratios = [f"{our / their:.2f}" for our, their in zip(ours, theirs, strict=True)]
-            rows.append(["", "ratio", "", *ratios, ""])
-    return markdown_table([*header, "steal"], rows)
-
-
-def plot(path: Path, runs: list[Run]) -> None:
-    """A group of bars for each cell, a bar for each server."""
-    cells = list(dict.fromkeys(run.cell for run in runs))
-    series = {
-        name: [
-            statistics.median(
-                run.shares[0] for run in runs if run.cell == cell and run.server == name
-            )
-            for cell in cells
-        ]
-        for name in dict.fromkeys(run.server for run in runs)
-    }
-    plots.bars(path, cells, series, title="time of a sendmail", up="ms")
+    return Waits(took, elapsed, HostTime.now().steal_since(host))
 
 
 def main() -> int:
     options = arguments(__doc__, cells=ALL, quick=QUICK, words=("python",))
-    runs: list[Run] = []
 
-    def run(name: str, cell: Cell, site: Site, repeat: int) -> None:
+    def run(name: str, cell: Cell, site: Site) -> Waits:
         server = server_for(name, cell, site, pfsmtp=options.pfsmtp, settings=options.settings)
         with running(server):
             program = Program.of(server, cell, pfsmtp=options.pfsmtp)
-            runs.append(measure(server, program, cell, options.seconds, repeat=repeat))
-        shares = " ".join(f"{value:.2f}" for value in runs[-1].shares)
-        print(f"  {cell!s:12} {name:8} {runs[-1].rate:7.0f}/s  {shares} ms", file=sys.stderr)
+            return measure(server, program, cell, options.seconds)
 
-    try:
-        plots.check(options.plot)
-        known = versions(options)
-        site = open_site(options.directory)
-        machine = Machine.describe(site.root)
-        for cell in options.cells:
-            for repeat in range(options.repeats):
-                for name in options.only if repeat % 2 == 0 else reversed(options.only):
-                    run(name, cell, site, repeat)
-    except (PeerError, plots.NoPlotsError) as error:
-        print(f"sendmail.py: {error}", file=sys.stderr)
-        return 1
-    print(f"\n{describe(machine, known, options)}")
-    print(f"medians of {options.repeats} alternating runs\n\n{table(runs, options.cells)}")
-    if options.json:
-        figures = {"machine": machine.as_dict(), "versions": known, "settings": options.settings}
-        text = json.dumps({**figures, "runs": [asdict(run) for run in runs]}, indent=1)
-        options.json.write_text(text + "\n")
-    if options.plot:
-        plot(options.plot, runs)
-    leave_site(site, keep=options.keep)
-    return 0
+    return Comparison("sendmail.py", "time of a sendmail", SHARES, SHARES[:1], run).run(options)
 
 
 if __name__ == "__main__":
