@@ -42,7 +42,7 @@ from pfsmtp.smtp.address import Mailbox
 from pfsmtp.smtp.client import Credentials
 from pfsmtp.smtp.session import Server
 from pfsmtp.smtp.wire import dot_stuff
-from pfsmtp.tls import TLSError, Trust, client_context, read_authorities
+from pfsmtp.tls import Trust, client_context, read_authorities
 
 
 def hold_queue(config: Outbound, who: Identity | None, held: dict[Path, object]) -> None:
@@ -70,12 +70,13 @@ class OutboundPlan:
     """Implements `compose.plan.Plan`."""
 
     def __init__(self, config: Outbound) -> None:
-        """Raises ServiceError."""
+        """Raises ServiceError, TLSError."""
         self._config = config
         self._deliverers = config.workers.deliverers or 1
         self.workers = (Kind("deliverer", self._deliverers, self.deliverer),)
         self._credentials = _credentials(config.relay.credentials)
-        self._authorities = _authorities(config.relay.authorities)
+        authorities = config.relay.authorities
+        self._authorities = read_authorities(authorities) if authorities is not None else None
         self._postmaster = _mailbox(config.postmaster)
         self.socket = config.listen.sendmail
         # Workers cannot read it, and it is to change with a reload only.
@@ -157,13 +158,6 @@ def _credentials(path: Path | None) -> Credentials | None:
     try:
         return read_credentials(path) if path is not None else None
     except CredentialsError as error:
-        raise ServiceError(str(error)) from error
-
-
-def _authorities(path: Path | None) -> bytes | None:
-    try:
-        return read_authorities(path) if path is not None else None
-    except TLSError as error:
         raise ServiceError(str(error)) from error
 
 
