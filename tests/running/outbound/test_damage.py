@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
-from contextlib import ExitStack, closing
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 
 from tests.delivery.hosts import Host
 from tests.running.outbound.internet import Internet, outbound
 from tests.running.outbound.post import spool, submit, views
-from tests.running.program import eventually
+from tests.running.program import Program, eventually
 
 Damage = Callable[[bytearray, int], None]
 
@@ -57,21 +57,29 @@ def damage(queue: Path, marker: bytes, how: Damage) -> None:
     path.write_bytes(file)
 
 
+@contextmanager
+def trying_again(internet: Internet, directory: Path) -> Iterator[Program]:
+    """A server that soon tries again what could not be delivered."""
+    with (
+        internet.name_server(directory) as names,
+        outbound(
+            directory / "out",
+            internet,
+            names,
+            schedule={"retries": ["1 s"]},
+            relay={"back_off": "100 ms"},
+        ) as server,
+    ):
+        yield server
+
+
 def test_o7_what_is_damaged_is_set_aside_and_the_rest_is_delivered(tmp_path: Path) -> None:
     internet = Internet()
     address = internet.address()
     domain = internet.domain("away", address)
     markers = {name: f"<{name}>".encode() for name in DAMAGES}
     with ExitStack() as stack:
-        names = stack.enter_context(internet.name_server(tmp_path))
-        server = outbound(
-            tmp_path / "out",
-            internet,
-            names,
-            schedule={"retries": ["1 s"]},
-            relay={"back_off": "100 ms"},
-        )
-        stack.enter_context(server)
+        server = stack.enter_context(trying_again(internet, tmp_path))
         for name, (text, _) in DAMAGES.items():
             submit(server, f"bob@{domain}", message=text + markers[name] + b"\r\n" + text)
         submit(server, f"carol@{domain}")
@@ -102,15 +110,7 @@ def test_o7_file_that_was_cut_short_is_mended_and_the_rest_is_delivered(tmp_path
     address = internet.address()
     domain = internet.domain("away", address)
     with ExitStack() as stack:
-        names = stack.enter_context(internet.name_server(tmp_path))
-        server = outbound(
-            tmp_path / "out",
-            internet,
-            names,
-            schedule={"retries": ["1 s"]},
-            relay={"back_off": "100 ms"},
-        )
-        stack.enter_context(server)
+        server = stack.enter_context(trying_again(internet, tmp_path))
         submit(server, f"bob@{domain}")
         submit(server, f"carol@{domain}", message=MEDIUM)
         assert server.stop() == 0
