@@ -33,8 +33,6 @@ _LAST_WORD = 10.0
 """Seconds in which a client whose time is over may take what is left to be answered."""
 _GRACE = 2.0
 """Seconds from the connection to a first transaction, for who comes as we are told to stop."""
-
-
 _TURN = 0.01
 """Seconds that who says very much at once leaves to others."""
 

@@ -59,7 +59,7 @@ class Core:
         cores = sorted(self._allowed)
         self._number = cores[number % len(cores)]
         self._usage = usage if usage is not None else Meter().read
-        self._threads = os.open("/proc/self/task", os.O_RDONLY | os.O_CLOEXEC)
+        self._threads = _open("/proc/self/task")
         self._last: Usage | None = None
         self._crowded = 0
         self._rest_ends: float | None = None  # None: settled
@@ -98,17 +98,14 @@ class Core:
                 os.sched_setscheduler(thread, policy, os.sched_param(0))
 
     def _tasks(self) -> Iterator[int]:
-        return map(int, os.listdir(self._threads))
+        return map(int, os.listdir(self._threads) if self._threads is not None else ())
 
 
 class Meter:
     """Reads how a core's time was spent, from a file that was opened at the start."""
 
     def __init__(self) -> None:
-        try:
-            self._file: int | None = os.open("/proc/stat", os.O_RDONLY | os.O_CLOEXEC)
-        except OSError:
-            self._file = None
+        self._file = _open("/proc/stat")
 
     def read(self, core: int) -> Usage | None:
         """Return the usage of a core; None where it is not known."""
@@ -119,4 +116,12 @@ class Meter:
             if name == b"cpu%d" % core and len(ticks) > _IDLE + 1:
                 idle = (int(ticks[_IDLE]) + int(ticks[_IDLE + 1])) * _TICK
                 return Usage(time.monotonic(), idle, time.process_time())
+        return None
+
+
+def _open(path: str) -> int | None:
+    """A descriptor; None where there is no such file, as without /proc."""
+    try:
+        return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
         return None

@@ -163,3 +163,18 @@ def test_worker_that_may_not_choose_goes_on(monkeypatch: pytest.MonkeyPatch) -> 
     core = Core(0)
     core.settle()
     core.look()
+
+
+def test_worker_goes_on_where_there_is_no_proc(monkeypatch: pytest.MonkeyPatch) -> None:
+    def lack(path: str, flags: int) -> int:
+        raise FileNotFoundError
+
+    monkeypatch.setattr(os, "open", lack)
+
+    def body() -> None:
+        core = Core(0)
+        core.settle()
+        core.look()
+        assert keeps_to() == FREE
+
+    in_child(body)
