@@ -216,7 +216,7 @@ def put_and_deliver(path: Path, threads: int, *, size: int, each: int) -> tuple[
     for _ in range(2):
         putting = measured(threads * each, lambda: in_threads(threads, put))
         while shard.waiting() < threads * each:
-            shard.wait(1)
+            shard.hear(1)
         delivering = measured(threads * each, lambda: in_threads(threads, deliver))
     spool.close()
     return putting, delivering

@@ -2,7 +2,8 @@
 
 `fd` is an open file description that nobody else uses meanwhile: its locks are those of one holder,
 and the kernel reports a lost write to each description once. A durable write is on disk when the
-call returns. A failure is an `OSError`. The GIL is released once for the whole of a call.
+call returns. A failure is an `OSError`. The GIL is released once for the whole of a call that waits
+for the disk, and kept in the others.
 """
 
 def store(
@@ -16,9 +17,10 @@ def store(
     """
 
 def claim(fd: int, at: int, offset: int, size: int, /) -> bytes | None:
-    """Lock the octet `at`, and read `size` octets from `offset` on; fewer at the end of the file.
+    """Lock the octet `at`, and read `size` octets from `offset` on; None if somebody else has it.
 
-    None when somebody else holds the lock.
+    Fewer are read at the end of the file, or when the disk would have to be waited for; but always
+    a page, if there is one.
     """
 
 def write(fd: int, offset: int, octets: bytes, /) -> None:

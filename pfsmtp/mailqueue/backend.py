@@ -1,7 +1,7 @@
 """The contract of a queue: what a back end offers to receivers, deliverers and the operator.
 
     receiver     begin → Intake; when its commit returns, the message is safe
-    deliverer    shard → wait, due, claim → Lease; record, report, release
+    deliverer    shard → hear, due, claim → Lease; record, report, release
     operator     views, damaged (change nothing), carry_out
 
 The unit of work is one message to one destination domain. It is worked on under a lease, which
@@ -101,12 +101,27 @@ class Lease(Protocol):
 class Shard(Protocol):
     """The units of one deliverer: those of the domains that fall to it. Safe among threads."""
 
-    def wait(self, timeout: float) -> None:
-        """Return when a unit is due, when there is news, or after so many seconds."""
+    def hear(self, timeout: float | None = None) -> None:
+        """Wait for news, so many seconds at most; of all threads that wait, one hears of it."""
+        ...
+
+    def call(self) -> None:
+        """Make `hear` return to one thread."""
+        ...
+
+    def keep_time(self, timeout: float) -> None:
+        """Call somebody once a unit is due; do what else the clock asks for. For one thread.
+
+        Returns now and then, after so many seconds at most.
+        """
         ...
 
     def wake(self) -> None:
-        """Make `wait` return."""
+        """Make `keep_time` return."""
+        ...
+
+    def is_due(self, now: float) -> bool:
+        """Whether there is a unit to hand out."""
         ...
 
     def due(self, now: float) -> Unit | None:

@@ -122,19 +122,20 @@ class Inbox:
         self.fd = _open(directory, index)
         with suppress(OSError):
             fcntl.fcntl(self.fd, fcntl.F_SETPIPE_SZ, _ROOM)
-        self._room: int = fcntl.fcntl(self.fd, fcntl.F_GETPIPE_SZ)
+        self._octets = bytearray(fcntl.fcntl(self.fd, fcntl.F_GETPIPE_SZ))
         self.overflowed = False
         """A record may have been lost since this was last set to False."""
 
     def read(self) -> Iterator[Hint]:
         """Read what is there; does not wait."""
+        octets = self._octets
         try:
-            octets = os.read(self.fd, self._room)
+            size = os.readv(self.fd, [octets])
         except BlockingIOError:
             return
-        if len(octets) > self._room - RECORD:
+        if size > len(octets) - RECORD:
             self.overflowed = True
-        for at in range(0, len(octets) - RECORD + 1, RECORD):
+        for at in range(0, size - RECORD + 1, RECORD):
             place, id, mark = _FRONT.unpack_from(octets, at)
             if mark == _LOST:
                 self.overflowed = True

@@ -2,8 +2,11 @@
 
 What waits is kept in an `Agenda`; what holds is on disk, and is read again when a unit is claimed.
 The shard hears of units through its `Inbox`, and reads the whole queue (`rounds`): when it starts,
-when it may have missed a hint, and every few minutes, a file at a time between other work. So
-nothing waits for ever that it was not told about.
+when it may have missed a hint, and every few minutes, a file at a time. So nothing waits for ever
+that it was not told about.
+
+All threads that have nothing to do wait on one epoll set, and the kernel wakes one of them for
+what is new. What falls due by the clock is for one other thread to see, which then calls one.
 
 Where a unit cannot be read or written, the others go on; what is damaged is set aside.
 """
@@ -36,7 +39,7 @@ NEWS_FOR = 300.0
 
 
 class UnitShard:
-    """Implements `backend.Shard`; `wait` is for one thread."""
+    """Implements `backend.Shard`."""
 
     def __init__(
         self,
@@ -57,29 +60,43 @@ class UnitShard:
         self._reading = threading.Lock()  # the inbox
         # First: what is put from now on is told, what was put before is read.
         self._inbox = Inbox(files.handover, index)
-        self._bell = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
-        self._poll = select.poll()
-        for fd in (self._inbox.fd, self._bell):
-            self._poll.register(fd, select.POLLIN)
+        self._bell = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)  # for who keeps the time
+        self._time = select.poll()
+        self._time.register(self._bell, select.POLLIN)
+        self._call = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)  # for one of those who wait
+        self._news = select.epoll()
+        for fd in (self._inbox.fd, self._call):
+            # Edge-triggered: one of them is woken, once.
+            self._news.register(fd, select.EPOLLIN | select.EPOLLET)
         reader = Reader(files, self._agenda, self._is_mine, self._unclear)
         self._consider = reader.consider
         self._rounds = Rounds(files, reader, tidies=index == 0, every=round_every)
         self._rounds.finish(monotonic())
 
-    def wait(self, timeout: float) -> None:
+    def hear(self, timeout: float | None = None) -> None:
+        for fd, _ in self._news.poll(timeout, 1):
+            if fd != self._call:
+                self._read_inbox()
+
+    def call(self) -> None:
+        os.eventfd_write(self._call, 1)
+
+    def keep_time(self, timeout: float) -> None:
         if not self._closed:
             timeout = self._read_on(timeout)
-        ready = self._poll.poll(max(timeout, 0.0) * 1000)
-        for fd, _ in ready:
-            if fd == self._bell:
-                os.eventfd_read(fd)
-            else:
-                self._read_inbox()
+        if self._time.poll(max(timeout, 0.0) * 1000):
+            os.eventfd_read(self._bell)
         if self._unwritten:
             self._write_again()
+        if not self._closed and self.is_due(self._files.clock()):
+            self.call()
 
     def wake(self) -> None:
         os.eventfd_write(self._bell, 1)
+
+    def is_due(self, now: float) -> bool:
+        due = self._agenda.next_due()
+        return due is not None and due <= now
 
     def due(self, now: float) -> Unit | None:
         return None if self._closed else self._agenda.due(now)
@@ -118,7 +135,7 @@ class UnitShard:
             if self._closed:
                 return
             self._closed = True
-            self._poll.unregister(self._inbox.fd)
+            self._news.unregister(self._inbox.fd)
             self._inbox.close()
         # The next deliverer may have read the queue before these came, whenever they are due.
         for unit in self._agenda.newer_than(first_id(self._files.clock() - NEWS_FOR)):
@@ -136,6 +153,8 @@ class UnitShard:
                 for hint in self._inbox.read():
                     self._heed(hint)
                     steered = steered or hint.wish is not None
+                if self._inbox.overflowed:
+                    self.wake()
         if steered and self._index == 0:
             deeds.log(self._files)
 
@@ -197,8 +216,9 @@ class UnitShard:
             self._rounds.start_soon(now)
         if self._rounds.step(now):
             return 0.0
-        due = self._agenda.next_due()
-        return timeout if due is None else min(timeout, due - self._files.clock())
+        due, now = self._agenda.next_due(), self._files.clock()
+        # What is due already is for those who were called, or are at work.
+        return timeout if due is None or due <= now else min(timeout, due - now)
 
     def _heed(self, hint: Hint) -> None:
         """Somebody says that there is something at a place."""

@@ -1,9 +1,9 @@
 """The deliverer: a worker's threads that take mail out of the queue and hand it on.
 
-One idle thread at a time waits for the next message of the shard; who gets one sees to it that
-another thread waits, and delivers it; then it goes on with those that wait in line for the same
-destination. A destination that may not be tried now costs no thread: its mail is put off before it
-is claimed.
+All idle threads wait for news of the shard, of which one of them hears; who takes a message sees
+to it that another thread waits, and delivers it; then it goes on with those that wait in line for
+the same destination, and with whatever else is due. A destination that may not be tried now costs
+no thread: its mail is put off before it is claimed. One more thread keeps the time.
 
 What becomes of a message here, in order: claim it, say what is still owed to its sender, try to
 hand it on, record the outcomes, tell the sender, give it back until the next time. Each step is
@@ -76,7 +76,6 @@ class Deliverer:
         self._log = log.bind(deliverer=context.index + 1)
         self._clock = clock
         self._wall_clock = wall_clock
-        self._turn = threading.Lock()  # to wait for the next message
         self._lines = Lines(relay, self._give_back)
         self._lock = threading.Lock()  # over the counts of threads
         self._threads = 0
@@ -89,6 +88,7 @@ class Deliverer:
 
     def start(self) -> None:
         threading.stack_size(_STACK)
+        threading.Thread(target=self._keep_time, daemon=True).start()
         with self._lock:
             self._start_thread()
 
@@ -97,6 +97,7 @@ class Deliverer:
         self._shard.close()
         self._lines.close()
         self._shard.wake()
+        self._shard.call()
 
     def finished(self) -> bool:
         return self._threads == 0
@@ -149,15 +150,18 @@ class Deliverer:
 
     def _next_unit(self) -> Unit | None:
         """The next message that may be tried; None when there is to be no more."""
-        with self._turn:
-            while not self._draining:
-                self._tidy()
-                unit = self._shard.due(self._wall_clock())
-                if unit is None:
-                    self._shard.wait(_ROUND)
-                    continue
-                if self._may_be_tried(unit):
-                    return unit
+        shard = self._shard
+        while not self._draining:
+            now = self._wall_clock()
+            unit = shard.due(now)
+            if unit is None:
+                shard.hear()
+            elif self._may_be_tried(unit):
+                if shard.is_due(now):
+                    shard.call()
+                return unit
+        # All who wait are to end, and are called one by one.
+        shard.call()
         return None
 
     def _may_be_tried(self, unit: Unit) -> bool:
@@ -177,6 +181,15 @@ class Deliverer:
         """Return a unit untried, until it is no longer held, or for now."""
         now = self._wall_clock()
         self._shard.put_off(unit, self._on_the_wall(held.until) if held is not None else now)
+
+    def _keep_time(self) -> None:
+        while not self._draining:
+            try:
+                self._tidy()
+                self._shard.keep_time(_ROUND)
+            except Exception as error:
+                self._log.bug("deliverer-bug", error)
+                time.sleep(_ROUND)
 
     def _tidy(self) -> None:
         now = self._clock()

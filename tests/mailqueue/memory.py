@@ -202,20 +202,32 @@ class Shard:
         self._index = index
         self._closed = False
         self._news = queue.news
+        self._bell = threading.Event()
 
     def _units(self) -> Iterator[Unit]:
         for unit in self._queue.units:
             if owner_of(unit.domain, self._queue.deliverers) == self._index:
                 yield unit
 
-    def wait(self, timeout: float) -> None:
+    def hear(self, timeout: float | None = None) -> None:
+        self._news.acquire(timeout=timeout)
+
+    def call(self) -> None:
+        self._news.release()
+
+    def keep_time(self, timeout: float) -> None:
         now = self._queue.clock()
         dues = [unit.due - now for unit in self._units() if _is_waiting(unit)]
-        self._news.wait(max(0, min([timeout, *dues])))
-        self._news.clear()
+        self._bell.wait(min([timeout, *(due for due in dues if due > 0)]))
+        self._bell.clear()
+        if self.is_due(self._queue.clock()):
+            self.call()
 
     def wake(self) -> None:
-        self._news.set()
+        self._bell.set()
+
+    def is_due(self, now: float) -> bool:
+        return any(_is_waiting(unit) and unit.due <= now for unit in self._units())
 
     def due(self, now: float) -> Unit | None:
         ready = [unit for unit in self._units() if _is_waiting(unit) and unit.due <= now]
@@ -230,6 +242,7 @@ class Shard:
         unit.out = False
         unit.due = until
         unit.wish = None
+        self.wake()
 
     def claim(self, unit: backend.Unit) -> Lease | None:
         assert isinstance(unit, Unit)
@@ -265,7 +278,7 @@ class MemoryQueue:
         self.deliverers = deliverers
         self.clock = clock
         self.ids = itertools.count(1)
-        self.news = threading.Event()
+        self.news = threading.Semaphore(0)
 
     def begin(self, envelope: Envelope) -> Intake:
         return Intake(self, envelope)
@@ -295,12 +308,12 @@ class MemoryQueue:
                     unit.due = unit.state.next_attempt
                     unit.wish = wish
         self.tidy()
-        self.news.set()
+        self.news.release()
         return len(units)
 
     def add(self, unit: Unit) -> None:
         self.units.append(unit)
-        self.news.set()
+        self.news.release()
 
     def tidy(self) -> None:
         self.units = [unit for unit in self.units if unit.state.phase is not Phase.FINISHED]

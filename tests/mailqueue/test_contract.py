@@ -27,6 +27,7 @@ from tests.mailqueue.conftest import (
     envelope,
     everything,
     put,
+    step,
 )
 
 BOUNCE = envelope("sender@example.net", sender=None)
@@ -62,7 +63,7 @@ def test_message_that_was_put_is_handed_out_with_all_that_was_said_of_it(world: 
     intake = world.queue.begin(whole)
     intake.write(MESSAGE)
     receipt = intake.commit()
-    shard.wait(0)
+    step(shard)
     entry = world.claim(shard).entry
     assert receipt.id == intake.id == entry.id
     assert entry.domain == "example.org"
@@ -78,7 +79,7 @@ def test_null_path_is_kept(world: World) -> None:
     intake = world.queue.begin(BOUNCE)
     intake.write(MESSAGE)
     intake.commit()
-    shard.wait(0)
+    step(shard)
     assert world.claim(shard).entry.envelope.reverse_path is None
 
 
@@ -119,7 +120,7 @@ def test_body_comes_back_octet_for_octet_whatever_its_size(world: World, size: i
     body = bytes(range(256)) * (size // 256 + 1)
     shard = world.shard()
     put(world.queue, "a@example.org", message=body[:size])
-    shard.wait(0)
+    step(shard)
     lease = world.claim(shard)
     assert lease.body.size == lease.entry.size == size
     assert body_of(lease) == body_of(lease) == body[:size]
@@ -133,7 +134,7 @@ def test_body_comes_back_however_it_was_cut(world: World, piece: int) -> None:
     for start in range(0, len(body), piece):
         intake.write(body[start : start + piece])
     intake.commit()
-    shard.wait(0)
+    step(shard)
     assert body_of(world.claim(shard)) == body
 
 
@@ -171,7 +172,7 @@ def test_eight_bit_and_long_lines_are_noted(
     for piece in pieces:
         intake.write(piece)
     intake.commit()
-    shard.wait(0)
+    step(shard)
     entry = world.claim(shard).entry
     assert (entry.eight_bit, entry.long_lines) == (eight_bit, long_lines)
 
@@ -194,7 +195,7 @@ def test_ids_differ(world: World) -> None:
 def test_thousand_recipients_of_one_domain_are_one_unit(world: World) -> None:
     shard = world.shard()
     put(world.queue, *(f"user{number}@example.org" for number in range(1000)))
-    shard.wait(0)
+    step(shard)
     lease = world.claim(shard)
     assert len(lease.entry.addressees) == 1000
     lease.record(dict.fromkeys(range(999), DELIVERED))
@@ -219,10 +220,10 @@ def test_recipients_of_a_thousand_domains_are_a_thousand_units(world: World) -> 
 def test_unit_is_handed_out_once(world: World) -> None:
     shard = world.shard()
     put(world.queue, "a@example.org")
-    shard.wait(0)
+    step(shard)
     assert shard.due(START) is not None
     assert shard.due(START) is None
-    shard.wait(0)
+    step(shard)
     assert shard.due(START + 1e6) is None
     assert shard.waiting() == 1
 
@@ -275,39 +276,76 @@ def test_message_that_was_put_before_the_deliverer_started_is_handed_out(world: 
     assert sorted(unit.domain for unit in due_now(shard, START)) == ["one.org", "two.org"]
 
 
-def test_wait_ends_when_a_message_is_put(world: World) -> None:
+def test_message_that_is_put_is_heard_of(world: World) -> None:
     shard = world.shard()
     thread = threading.Timer(0.05, put, [world.queue, "a@example.org"])
     thread.start()
     began = time.monotonic()
     while shard.due(START) is None:
-        shard.wait(10)
+        shard.hear(10)
     assert time.monotonic() - began < 5
     thread.join()
 
 
-def test_wait_ends_when_a_unit_is_due(world: World) -> None:
+def test_somebody_is_called_when_a_unit_is_due(world: World) -> None:
     shard = world.shard()
     put(world.queue, "a@example.org")
     (unit,) = due_now(shard, START)
     shard.put_off(unit, START + 0.05)
+    step(shard)
+    assert not shard.is_due(START)
     began = time.monotonic()
-    shard.wait(10)
-    shard.wait(10)
+    shard.keep_time(10)  # the clock of the world stands still: it is not due when this returns
+    assert time.monotonic() - began < 5
+    world.clock.now += 1
+    shard.keep_time(0)
+    shard.hear(10)
+    assert shard.is_due(world.clock())
     assert time.monotonic() - began < 5
 
 
-def test_wait_ends_when_it_is_woken(world: World) -> None:
+def test_unit_that_is_put_off_for_now_is_called_out_at_once(world: World) -> None:
+    shard = world.shard()
+    put(world.queue, "a@example.org")
+    (unit,) = due_now(shard, START)
+    threading.Timer(0.05, shard.put_off, [unit, START]).start()
+    began = time.monotonic()
+    shard.keep_time(10)
+    shard.hear(10)
+    assert shard.due(START) is not None
+    assert time.monotonic() - began < 5
+
+
+def test_time_is_kept_until_somebody_wakes_who_does(world: World) -> None:
     shard = world.shard()
     threading.Timer(0.05, shard.wake).start()
     began = time.monotonic()
-    shard.wait(10)
+    shard.keep_time(10)
     assert time.monotonic() - began < 5
 
 
-def test_wait_ends_when_time_is_up(world: World) -> None:
+def test_one_of_those_who_wait_hears_a_call(world: World) -> None:
     shard = world.shard()
-    shard.wait(0.01)
+    woken = threading.Semaphore(0)
+
+    def wait() -> None:
+        shard.hear()
+        woken.release()
+
+    threads = [threading.Thread(target=wait) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for _ in threads:
+        shard.call()
+        assert woken.acquire(timeout=5)
+    for thread in threads:
+        thread.join()
+
+
+def test_waiting_ends_when_time_is_up(world: World) -> None:
+    shard = world.shard()
+    shard.hear(0.01)
+    shard.keep_time(0.01)
     assert shard.due(START) is None
 
 
@@ -315,7 +353,7 @@ def test_closed_shard_hands_out_nothing_and_its_leases_may_end(world: World) -> 
     shard = world.shard()
     put(world.queue, "a@one.org")
     put(world.queue, "a@two.org")
-    shard.wait(0)
+    step(shard)
     lease = world.claim(shard)
     shard.close()
     shard.close()
@@ -331,7 +369,7 @@ def test_closed_shard_hands_out_nothing_and_its_leases_may_end(world: World) -> 
 def test_delivered_unit_is_finished_and_gone_for_ever(world: World) -> None:
     shard = world.shard()
     put(world.queue, "a@example.org")
-    shard.wait(0)
+    step(shard)
     lease = world.claim(shard)
     lease.record({0: DELIVERED})
     assert lease.ended
@@ -344,7 +382,7 @@ def test_delivered_unit_is_finished_and_gone_for_ever(world: World) -> None:
 def test_outcomes_are_kept_with_all_that_was_said(world: World) -> None:
     shard = world.shard()
     put(world.queue, "a@example.org", "b@example.org", "c@example.org")
-    shard.wait(0)
+    step(shard)
     said = Outcome(
         Kind.FAILED,
         Status(5, 7, 999),
@@ -371,7 +409,7 @@ def test_outcomes_are_kept_with_all_that_was_said(world: World) -> None:
 def test_long_texts_are_shortened_and_nothing_else(world: World) -> None:
     shard = world.shard()
     put(world.queue, "a@example.org", "b@example.org")
-    shard.wait(0)
+    step(shard)
     with world.claim(shard) as lease:
         lease.record(
             {
@@ -395,7 +433,7 @@ def test_long_texts_are_shortened_and_nothing_else(world: World) -> None:
 def test_released_unit_is_due_at_its_time_and_not_before(world: World) -> None:
     shard = world.shard()
     put(world.queue, "a@example.org")
-    shard.wait(0)
+    step(shard)
     with world.claim(shard) as lease:
         lease.record({0: DEFERRED})
         lease.release(START + 300, reason="")
@@ -405,7 +443,7 @@ def test_released_unit_is_due_at_its_time_and_not_before(world: World) -> None:
     shard = world.shard()
     assert due_now(shard, START + 299) == []
     world.clock.now = START + 300
-    shard.wait(0)
+    step(shard)
     entry = world.claim(shard).entry
     assert (entry.attempts, entry.tried_at) == (1, START)
 
@@ -413,7 +451,7 @@ def test_released_unit_is_due_at_its_time_and_not_before(world: World) -> None:
 def test_an_attempt_counts_once_however_much_is_recorded(world: World) -> None:
     shard = world.shard()
     put(world.queue, "a@example.org", "b@example.org", "c@example.org")
-    shard.wait(0)
+    step(shard)
     with world.claim(shard) as lease:
         lease.record({0: DELIVERED})
         lease.record({1: FAILED}, owed={1})
@@ -430,7 +468,7 @@ def test_an_attempt_counts_once_however_much_is_recorded(world: World) -> None:
 def test_release_without_an_attempt_counts_as_none_and_says_why(world: World) -> None:
     shard = world.shard()
     put(world.queue, "a@example.org")
-    shard.wait(0)
+    step(shard)
     world.claim(shard).release(START + 60, reason="mx.example.org has failed; tried again later")
     (view,) = everything(world.queue)
     assert view.entry.attempts == 0
@@ -441,7 +479,7 @@ def test_release_without_an_attempt_counts_as_none_and_says_why(world: World) ->
 def test_recipients_are_recorded_one_after_another(world: World) -> None:
     shard = world.shard()
     put(world.queue, *(f"{number}@example.org" for number in range(30)))
-    shard.wait(0)
+    step(shard)
     lease = world.claim(shard)
     for number in range(30):
         assert not lease.ended
@@ -452,7 +490,7 @@ def test_recipients_are_recorded_one_after_another(world: World) -> None:
 def test_delivered_recipient_stays_delivered(world: World) -> None:
     shard = world.shard()
     put(world.queue, "a@example.org", "b@example.org")
-    shard.wait(0)
+    step(shard)
     with world.claim(shard) as lease:
         lease.record({0: DELIVERED})
         lease.record({0: DEFERRED, 1: DEFERRED})
@@ -463,7 +501,7 @@ def test_delivered_recipient_stays_delivered(world: World) -> None:
 def test_lease_that_has_ended_says_nothing_more(world: World) -> None:
     shard = world.shard()
     put(world.queue, "a@example.org")
-    shard.wait(0)
+    step(shard)
     lease = world.claim(shard)
     lease.record({0: DELIVERED})
     with pytest.raises(RuntimeError):
@@ -477,7 +515,7 @@ def test_lease_that_has_ended_says_nothing_more(world: World) -> None:
 def test_lease_left_without_a_word_is_tried_again_later(world: World) -> None:
     shard = world.shard()
     put(world.queue, "a@example.org")
-    shard.wait(0)
+    step(shard)
     with pytest.raises(ZeroDivisionError), world.claim(shard):
         _ = 1 // 0
     assert due_now(shard, START + 1) == []
@@ -490,7 +528,7 @@ def test_lease_left_without_a_word_is_tried_again_later(world: World) -> None:
 def test_unit_that_somebody_has_is_not_leased_again(world: World) -> None:
     shard = world.shard()
     put(world.queue, "a@example.org")
-    shard.wait(0)
+    step(shard)
     lease = world.claim(shard)
     world.queue.carry_out(Wish.RETRY, Selection())
     assert due_now(shard, START + 1e6) == []
@@ -501,7 +539,7 @@ def test_unit_that_somebody_has_is_not_leased_again(world: World) -> None:
 def test_deliverer_that_dies_loses_nothing(world: World) -> None:
     shard = world.shard()
     put(world.queue, "a@example.org", "b@example.org", "c@example.org")
-    shard.wait(0)
+    step(shard)
     lease = world.claim(shard)
     lease.record({0: DELIVERED})
     lease.record({1: DEFERRED})
@@ -518,7 +556,7 @@ def test_deliverer_that_dies_loses_nothing(world: World) -> None:
 def test_unit_is_not_finished_while_a_notice_is_owed(world: World) -> None:
     shard = world.shard()
     put(world.queue, "a@example.org", "b@example.org")
-    shard.wait(0)
+    step(shard)
     with world.claim(shard) as lease:
         lease.record({0: FAILED, 1: DELIVERED}, owed={0})
         assert not lease.ended
@@ -533,13 +571,13 @@ def test_unit_is_not_finished_while_a_notice_is_owed(world: World) -> None:
 def test_notice_that_was_committed_is_delivered_and_owed_no_more(world: World) -> None:
     shard = world.shard()
     put(world.queue, "a@example.org")
-    shard.wait(0)
+    step(shard)
     lease = world.claim(shard)
     lease.record({0: FAILED}, owed={0})
     bounce(lease, 0)
     assert lease.ended
     assert domains(world.queue) == ["example.net"]
-    shard.wait(0)
+    step(shard)
     notice = world.claim(shard)
     assert notice.entry.envelope == BOUNCE
     assert body_of(notice) == b"Subject: it failed\r\n\r\n"
@@ -550,7 +588,7 @@ def test_notice_that_was_committed_is_delivered_and_owed_no_more(world: World) -
 def test_notice_about_some_recipients_leaves_the_others(world: World) -> None:
     shard = world.shard()
     put(world.queue, "a@example.org", "b@example.org", "c@example.org")
-    shard.wait(0)
+    step(shard)
     with world.claim(shard) as lease:
         lease.record({0: FAILED, 1: FAILED, 2: DEFERRED}, owed={0, 1})
         bounce(lease, 0)
@@ -565,7 +603,7 @@ def test_notice_about_some_recipients_leaves_the_others(world: World) -> None:
 def test_notice_that_was_aborted_is_still_owed(world: World) -> None:
     shard = world.shard()
     put(world.queue, "a@example.org")
-    shard.wait(0)
+    step(shard)
     with world.claim(shard) as lease:
         lease.record({0: FAILED}, owed={0})
         intake = lease.report(BOUNCE, {0})
@@ -579,7 +617,7 @@ def test_notice_that_was_aborted_is_still_owed(world: World) -> None:
 def test_delay_is_reported_once(world: World) -> None:
     shard = world.shard()
     put(world.queue, "a@example.org")
-    shard.wait(0)
+    step(shard)
     with world.claim(shard) as lease:
         lease.record({0: DEFERRED})
         assert not lease.entry.delay_reported
@@ -595,7 +633,7 @@ def test_delay_is_reported_once(world: World) -> None:
 def test_notice_may_be_forgone(world: World) -> None:
     shard = world.shard()
     put(world.queue, "a@example.org")
-    shard.wait(0)
+    step(shard)
     lease = world.claim(shard)
     lease.record({0: FAILED}, owed={0})
     lease.record({0: FAILED})
@@ -632,7 +670,7 @@ def test_looking_changes_nothing(world: World) -> None:
     put(world.queue, "a@one.org", "b@two.org")
     first = everything(world.queue)
     assert everything(world.queue) == first
-    shard.wait(0)
+    step(shard)
     lease = world.claim(shard)
     everything(world.queue)
     lease.record({0: DELIVERED})
@@ -680,7 +718,7 @@ def test_held_unit_is_not_due_until_it_is_let_go(world: World) -> None:
 def test_retry_makes_a_unit_due_now(world: World, held: bool) -> None:
     shard = world.shard()
     put(world.queue, "a@example.org")
-    shard.wait(0)
+    step(shard)
     with world.claim(shard) as lease:
         lease.record({0: DEFERRED})
         lease.release(START + 300)
@@ -689,7 +727,7 @@ def test_retry_makes_a_unit_due_now(world: World, held: bool) -> None:
         assert due_now(shard, START + 1e6) == []
     world.clock.now += 10
     assert world.queue.carry_out(Wish.RETRY, Selection()) == 1
-    shard.wait(0)
+    step(shard)
     assert world.claim(shard).entry.attempts == 1
 
 
@@ -713,12 +751,12 @@ def test_unit_that_was_handed_out_and_then_deleted_cannot_be_claimed(world: Worl
 def test_bounced_unit_fails_for_those_pending_and_is_owed_a_notice(world: World) -> None:
     shard = world.shard()
     put(world.queue, "a@example.org", "b@example.org")
-    shard.wait(0)
+    step(shard)
     with world.claim(shard) as lease:
         lease.record({0: DELIVERED, 1: DEFERRED})
         lease.release(START + 300)
     assert world.queue.carry_out(Wish.BOUNCE, Selection()) == 1
-    shard.wait(0)
+    step(shard)
     lease = world.claim(shard)
     first, second = lease.entry.addressees
     assert (first.outcome, first.owed) == (DELIVERED, False)
@@ -732,7 +770,7 @@ def test_bounced_unit_fails_for_those_pending_and_is_owed_a_notice(world: World)
 def test_deleting_beats_an_attempt_under_way(world: World, recorded: bool) -> None:
     shard = world.shard()
     put(world.queue, "a@example.org", "b@example.org")
-    shard.wait(0)
+    step(shard)
     lease = world.claim(shard)
     assert not lease.revoked()
     assert world.queue.carry_out(Wish.DELETE, Selection()) == 1
@@ -752,7 +790,7 @@ def test_deleting_beats_an_attempt_under_way(world: World, recorded: bool) -> No
 def test_deleting_beats_an_attempt_whose_deliverer_dies(world: World) -> None:
     shard = world.shard()
     put(world.queue, "a@example.org")
-    shard.wait(0)
+    step(shard)
     world.claim(shard)
     world.queue.carry_out(Wish.DELETE, Selection())
     world.restart()
@@ -764,7 +802,7 @@ def test_deleting_beats_an_attempt_whose_deliverer_dies(world: World) -> None:
 def test_message_that_was_delivered_while_it_was_deleted_is_delivered(world: World) -> None:
     shard = world.shard()
     put(world.queue, "a@example.org")
-    shard.wait(0)
+    step(shard)
     lease = world.claim(shard)
     world.queue.carry_out(Wish.DELETE, Selection())
     lease.record({0: DELIVERED})
@@ -785,7 +823,7 @@ def test_wish_during_an_attempt_holds_when_it_ends(
 ) -> None:
     shard = world.shard()
     put(world.queue, "a@example.org")
-    shard.wait(0)
+    step(shard)
     lease = world.claim(shard)
     world.clock.now += 10
     assert world.queue.carry_out(wish, Selection()) == 1
@@ -801,13 +839,13 @@ def test_wish_during_an_attempt_holds_when_it_ends(
 def test_wish_that_was_carried_out_does_not_revoke_the_next_attempt(world: World) -> None:
     shard = world.shard()
     put(world.queue, "a@example.org")
-    shard.wait(0)
+    step(shard)
     lease = world.claim(shard)
     world.queue.carry_out(Wish.HOLD, Selection())
     assert lease.revoked()
     lease.release(START)
     world.queue.carry_out(Wish.RELEASE, Selection())
-    shard.wait(0)
+    step(shard)
     again = world.claim(shard)
     assert not again.revoked()
     again.record({0: DELIVERED})
@@ -817,7 +855,7 @@ def test_wish_that_was_carried_out_does_not_revoke_the_next_attempt(world: World
 def test_last_wish_counts(world: World) -> None:
     shard = world.shard()
     put(world.queue, "a@example.org")
-    shard.wait(0)
+    step(shard)
     lease = world.claim(shard)
     for wish in (Wish.HOLD, Wish.RETRY, Wish.HOLD, Wish.RELEASE):
         world.queue.carry_out(wish, Selection())

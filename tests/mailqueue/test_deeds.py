@@ -19,6 +19,7 @@ from tests.mailqueue.conftest import (
     due_now,
     everything,
     put,
+    step,
 )
 from tests.process.forked import Child
 from tests.syscalls import Border, failing
@@ -47,7 +48,7 @@ def test_deed_is_logged_by_the_deliverer_that_hears_of_it(files: SpoolWorld, wis
     files.clock.now += 5
     as_operator(files, wish, Selection(id=id))
     assert steered(files) == []
-    shard.wait(0)
+    step(shard)
     assert steered(files) == [
         {
             "command": wish.value,
@@ -66,22 +67,22 @@ def test_deed_is_logged_by_the_deliverer_that_hears_of_it(files: SpoolWorld, wis
 def test_only_who_still_waited_is_named(files: SpoolWorld) -> None:
     shard = files.shard()
     put(files.queue, "a@example.org", "b@example.org")
-    shard.wait(0)
+    step(shard)
     with files.claim(shard) as lease:
         lease.record({0: DELIVERED})
         lease.release(START + 3600)
     as_operator(files, Wish.DELETE, Selection())
-    shard.wait(0)
+    step(shard)
     assert [each["recipients"] for each in steered(files)] == [["b@example.org"]]
 
 
 def test_message_under_attempt_is_logged_as_well(files: SpoolWorld) -> None:
     shard = files.shard()
     put(files.queue, "a@example.org")
-    shard.wait(0)
+    step(shard)
     with files.claim(shard) as lease:
         as_operator(files, Wish.DELETE, Selection())
-        shard.wait(0)
+        step(shard)
         assert [each["command"] for each in steered(files)] == ["delete"]
         lease.release(START + 3600)
     assert everything(files.queue) == []
@@ -111,14 +112,14 @@ def test_one_of_several_deliverers_logs_it(make_spool: MakeSpool) -> None:
     put(files.queue, *(f"a@domain{number}.example" for number in range(10)))
     as_operator(files, Wish.RETRY, Selection())
     for shard in reversed(shards):
-        shard.wait(0)
+        step(shard)
     assert len(steered(files)) == 10
 
 
 def test_nothing_done_is_nothing_logged(files: SpoolWorld) -> None:
     shard = files.shard()
     as_operator(files, Wish.DELETE, Selection())
-    shard.wait(0)
+    step(shard)
     assert notes(files) == []
     assert files.events.names == []
 

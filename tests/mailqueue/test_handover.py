@@ -19,7 +19,7 @@ from pfsmtp.mailqueue.handover import (
     owner_of,
     tell_of_death,
 )
-from tests.mailqueue.conftest import START, MakeSpool, SpoolWorld, due_now, put
+from tests.mailqueue.conftest import START, MakeSpool, SpoolWorld, due_now, put, step
 from tests.process.forked import Child
 
 
@@ -235,11 +235,11 @@ def test_units_move_when_there_are_other_deliverers_than_when_they_were_told(
 def test_next_generation_takes_over_what_the_old_one_has_not_tried(files: SpoolWorld) -> None:
     old = files.shard()
     put(files.queue, "a@zero.org")
-    old.wait(0)
+    step(old)
     lease = files.claim(old)
     new = files.shard()
     put(files.queue, "a@one.org")
-    old.wait(0)  # the old one has heard of it, and not the new one
+    step(old)  # the old one has heard of it, and not the new one
     old.close()
     lease.release(START + 10)
     files.clock.now += 10
@@ -255,7 +255,7 @@ def test_deliverer_hears_of_what_another_process_puts(files: SpoolWorld) -> None
     began = time.monotonic()
     child = Child(lambda: put(files.open(), "a@example.org"))
     while (unit := shard.due(START)) is None:
-        shard.wait(10)
+        shard.hear(10)
     assert unit.domain == "example.org"
     assert time.monotonic() - began < 5
     assert isinstance(child.result(), str)
@@ -265,6 +265,7 @@ def test_waiting_for_news_uses_no_cpu(files: SpoolWorld) -> None:
     shard = files.shard()
     before = os.times()
     for _ in range(3):
-        shard.wait(0.1)
+        shard.hear(0.1)
+        shard.keep_time(0.1)
     after = os.times()
     assert after.user + after.system - before.user - before.system < 0.1

@@ -73,7 +73,8 @@ def deliver_for_ever(path: Path, index: int, handed_on: Journal, recorded: Journ
     shard = queue.shard(index)
     chance = random.Random(os.getpid())
     while True:
-        shard.wait(1)
+        shard.hear(1)
+        shard.keep_time(0)
         while (unit := shard.due(time.time())) is not None:
             lease = shard.claim(unit)
             if lease is None:

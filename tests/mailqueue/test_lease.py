@@ -20,6 +20,7 @@ from tests.mailqueue.conftest import (
     envelope,
     everything,
     put,
+    step,
 )
 from tests.syscalls import Border, failing
 
@@ -36,7 +37,7 @@ def test_delivery_that_could_not_be_recorded_is_recorded_later_and_not_done_agai
 ) -> None:
     shard = files.shard()
     put(files.queue, "a@example.org")
-    shard.wait(0)
+    step(shard)
     lease = files.claim(shard)
     with_broken_disk(lambda: lease.record({0: DELIVERED}))
     assert lease.ended
@@ -49,7 +50,7 @@ def test_delivery_that_could_not_be_recorded_is_recorded_later_and_not_done_agai
     (unit,) = due_now(other, START)
     assert other.claim(unit) is None
     files.monotonic.now += BUSY_FOR
-    shard.wait(0)
+    step(shard)
     assert everything(files.queue) == []
     assert shard.waiting() == 0
 
@@ -59,7 +60,7 @@ def test_delivery_that_could_not_be_recorded_is_recorded_before_the_deliverer_le
 ) -> None:
     shard = files.shard()
     put(files.queue, "a@example.org")
-    shard.wait(0)
+    step(shard)
     lease = files.claim(shard)
     shard.close()
     with_broken_disk(lambda: lease.record({0: DELIVERED}))
@@ -70,22 +71,22 @@ def test_delivery_that_could_not_be_recorded_is_recorded_before_the_deliverer_le
 def test_disk_that_stays_broken_is_tried_again_and_again(files: SpoolWorld) -> None:
     shard = files.shard()
     put(files.queue, "a@example.org")
-    shard.wait(0)
+    step(shard)
     lease = files.claim(shard)
     with_broken_disk(lambda: lease.record({0: DELIVERED}))
     for _ in range(3):
         files.monotonic.now += BUSY_FOR
-        with_broken_disk(lambda: shard.wait(0))
+        with_broken_disk(lambda: step(shard))
     assert len(files.events.lines) == 4
     files.monotonic.now += BUSY_FOR
-    shard.wait(0)
+    step(shard)
     assert everything(files.queue) == []
 
 
 def test_outcome_that_could_not_be_recorded_goes_with_the_next(files: SpoolWorld) -> None:
     shard = files.shard()
     put(files.queue, "a@example.org", "b@example.org")
-    shard.wait(0)
+    step(shard)
     lease = files.claim(shard)
     with_broken_disk(lambda: lease.record({0: DELIVERED}))
     assert not lease.ended
@@ -103,7 +104,7 @@ def test_notice_that_the_disk_does_not_take_is_made_once_in_the_end(
     """At each durable write of a notice in turn."""
     shard = files.shard()
     put(files.queue, "a@example.org")
-    shard.wait(0)
+    step(shard)
     lease = files.claim(shard)
     lease.record({0: FAILED}, owed={0})
     intake = lease.report(BOUNCE, {0})
@@ -183,7 +184,7 @@ def test_reading_that_fails_is_tried_again(files: SpoolWorld) -> None:
     assert files.events.names == ["queue-trouble"]
     assert due_now(shard, START + 10) == []
     files.clock.now = START + 60
-    shard.wait(0)
+    step(shard)
     assert files.claim(shard).entry.domain == "example.org"
 
 

@@ -27,6 +27,7 @@ from tests.mailqueue.conftest import (
     SpoolWorld,
     World,
     envelope,
+    step,
 )
 
 Result = TypeVar("Result")
@@ -77,7 +78,7 @@ class TwoQueues(RuleBasedStateMachine):
             intake = world.queue.begin(envelope(*to))
             intake.write(b"message %d\r\n" % len(self._ids))
             id = intake.commit().id
-            shard.wait(0)
+            step(shard)
             return id
 
         self._ids.append(self._both(action))
@@ -86,7 +87,7 @@ class TwoQueues(RuleBasedStateMachine):
     @rule()
     def claim(self) -> None:
         def action(world: World, shard: Shard) -> Lease | None:
-            shard.wait(0)
+            step(shard)
             unit = shard.due(world.clock())
             lease = shard.claim(unit) if unit is not None else None
             if lease is not None:
@@ -139,7 +140,7 @@ class TwoQueues(RuleBasedStateMachine):
                 )
             ]
             assert done[0] == done[1]
-            self._both(lambda world, shard: shard.wait(0))
+            self._both(lambda world, shard: step(shard))
             self._tick()
 
     @rule(pick=picks)

@@ -19,6 +19,7 @@ from tests.mailqueue.conftest import (
     envelope,
     everything,
     put,
+    step,
 )
 from tests.syscalls import Border
 
@@ -98,7 +99,7 @@ def test_notice_that_counts_is_let_go_by_who_finds_it(files: SpoolWorld) -> None
     assert domains(files) == []
     shard = files.shard()
     assert domains(files) == ["example.net"]
-    shard.wait(0)
+    step(shard)
     assert files.claim(shard).entry.envelope == BOUNCE
 
 
@@ -109,7 +110,7 @@ def test_notice_that_counts_is_let_go_when_its_unit_is_long_gone(files: SpoolWor
         put(files.queue, "other@example.org")
     shard = files.shard()
     assert domains(files).count("example.net") == 1
-    shard.wait(0)
+    step(shard)
     assert shard.waiting() == 601
 
 
@@ -124,7 +125,7 @@ def test_deleted_unit_leaves_its_notice_neither_twice_nor_for_ever(files: SpoolW
 def test_notice_to_several_is_let_go_whole(files: SpoolWorld) -> None:
     shard = files.shard()
     put(files.queue, "a@example.org")
-    shard.wait(0)
+    step(shard)
     lease = files.claim(shard)
     lease.record({0: FAILED}, owed={0})
     lease.report(envelope("a@one.net", "b@two.net", sender=None), {0}).commit()
@@ -134,11 +135,11 @@ def test_notice_to_several_is_let_go_whole(files: SpoolWorld) -> None:
 def test_notice_reaches_the_deliverer_of_its_domain(files: SpoolWorld) -> None:
     shard, other = files.shard(), files.open()
     put(files.queue, "a@example.org")
-    shard.wait(0)
+    step(shard)
     lease = files.claim(shard)
     lease.record({0: FAILED}, owed={0})
     lease.report(BOUNCE, {0}).commit()
-    shard.wait(0)
+    step(shard)
     notice = files.claim(shard)
     notice.record({0: DELIVERED})
     assert list(other.views(Selection())) == []

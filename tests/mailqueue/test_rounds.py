@@ -11,7 +11,7 @@ from pfsmtp.mailqueue.entry import Selection, Wish
 from pfsmtp.mailqueue.rounds import ROUND_EVERY
 from pfsmtp.mailqueue.segment import KINDS
 from pfsmtp.mailqueue.spool import Spool
-from tests.mailqueue.conftest import START, SpoolWorld, due_now, put
+from tests.mailqueue.conftest import START, SpoolWorld, due_now, put, step
 from tests.syscalls import Border, failing
 
 COUNT = KINDS[0].count
@@ -57,7 +57,7 @@ def test_round_is_gone_a_file_at_a_time(files: SpoolWorld) -> None:
     files.monotonic.now += ROUND_EVERY
     seen = {shard.waiting()}
     while shard.waiting():
-        shard.wait(0)
+        step(shard)
         seen.add(shard.waiting())
     assert len(seen) == 4
 
@@ -71,7 +71,7 @@ def test_round_that_is_wanted_while_one_is_under_way_comes_after_it(files: Spool
         shard._inbox.overflowed = True
         if number == 5:
             put_untold(files, "late@example.org")
-        shard.wait(0)
+        step(shard)
     assert shard.waiting() == 3 * COUNT + 1
 
 
@@ -79,7 +79,7 @@ def test_round_that_fails_is_gone_again(files: SpoolWorld) -> None:
     shard = files.shard()
     put_untold(files, "a@example.org")
     files.monotonic.now += ROUND_EVERY
-    Border(("openat",), failing("openat", errno.EMFILE)).run(lambda: shard.wait(0))
+    Border(("openat",), failing("openat", errno.EMFILE)).run(lambda: step(shard))
     assert set(files.events.names) == {"queue-trouble"}
     assert due_now(shard, START) == []
     files.monotonic.now += ROUND_EVERY
@@ -90,11 +90,11 @@ def test_unit_that_went_away_untold_leaves_the_agenda(files: SpoolWorld) -> None
     shard = files.shard()
     put(files.queue, "a@one.org")
     put(files.queue, "a@two.org")
-    shard.wait(0)
+    step(shard)
     with untold(files) as queue:
         queue.carry_out(Wish.DELETE, Selection(domain="one.org"))
     assert shard.waiting() == 2
     files.monotonic.now += ROUND_EVERY
-    shard.wait(0)
+    step(shard)
     assert [unit.domain for unit in due_now(shard, START)] == ["two.org"]
     assert shard.waiting() == 1

@@ -18,6 +18,7 @@ from tests.mailqueue.conftest import (
     due_now,
     everything,
     put,
+    step,
 )
 from tests.process.forked import Child
 from tests.syscalls import Border
@@ -40,14 +41,14 @@ def as_operator(files: SpoolWorld, wish: Wish, selection: Selection) -> int:
 def test_server_that_runs_hears_of_it_at_once(files: SpoolWorld) -> None:
     shard = files.shard()
     put(files.queue, "a@example.org")
-    shard.wait(0)
+    step(shard)
     with files.claim(shard) as lease:
         lease.record({0: DEFERRED})
         lease.release(START + 3600)
     assert due_now(shard, START + 1) == []
     began = time.monotonic()
     assert as_operator(files, Wish.RETRY, Selection()) == 1
-    shard.wait(10)
+    shard.hear(10)
     assert time.monotonic() - began < 5
     assert len(due_now(shard, START + 1)) == 1
 
@@ -56,7 +57,7 @@ def test_server_that_runs_hears_of_it_at_once(files: SpoolWorld) -> None:
 def test_unit_that_is_held_or_deleted_is_not_handed_out(files: SpoolWorld, wish: Wish) -> None:
     shard = files.shard()
     put(files.queue, "a@example.org")
-    shard.wait(0)
+    step(shard)
     assert as_operator(files, wish, Selection()) == 1
     assert due_now(shard, START + 1e6) == []
     assert shard.waiting() == 0
@@ -74,7 +75,7 @@ def test_server_that_does_not_run_finds_it_done(files: SpoolWorld) -> None:
 def test_deletion_beats_an_attempt_of_another_process(files: SpoolWorld) -> None:
     shard = files.shard()
     put(files.queue, "a@example.org")
-    shard.wait(0)
+    step(shard)
     lease = files.claim(shard)
     assert as_operator(files, Wish.DELETE, Selection()) == 1
     assert lease.revoked()
@@ -89,13 +90,13 @@ def test_wish_that_came_too_late_for_the_attempt_is_carried_out_by_the_next_hint
     """The attempt ends after the wish was written, and had looked for wishes before."""
     shard = files.shard()
     put(files.queue, "a@example.org")
-    shard.wait(0)
+    step(shard)
     lease = files.claim(shard)
     assert as_operator(files, Wish.HOLD, Selection()) == 1
     with monkeypatch.context() as patched:
         patched.setattr(Grip, "wished", lambda grip: None)
         lease.release(START + 300)
-    shard.wait(0)
+    step(shard)
     (view,) = everything(files.queue)
     assert view.condition is Condition.HELD
     assert due_now(shard, START + 1e6) == []
@@ -111,7 +112,7 @@ def test_operator_makes_nothing(files: SpoolWorld) -> None:
 def test_units_are_found_though_the_pipe_is_full(files: SpoolWorld) -> None:
     shard = files.shard()
     put(files.queue, *(f"a@domain{number}.example" for number in range(30)))
-    shard.wait(0)
+    step(shard)
     assert shard.waiting() == 30
     for wish, waiting in ((Wish.HOLD, 0), (Wish.RELEASE, 30)):
         while files.spool._files.announcer.tell(0, encode(0, 0)):
@@ -119,7 +120,7 @@ def test_units_are_found_though_the_pipe_is_full(files: SpoolWorld) -> None:
         assert as_operator(files, wish, Selection()) == 30
         deadline = time.monotonic() + 20
         while shard.waiting() != waiting:
-            shard.wait(0)
+            step(shard)
             assert time.monotonic() < deadline
 
 

@@ -7,7 +7,7 @@ import pytest
 from pfsmtp.mailqueue.store import QueueStore
 from pfsmtp.message.trace import Dates
 from pfsmtp.smtp.envelope import Origin
-from tests.mailqueue.conftest import MakeWorld, World, envelope, everything
+from tests.mailqueue.conftest import MakeWorld, World, envelope, everything, step
 
 ORIGIN = Origin("127.0.0.1", "client.example", "ESMTP", "mail.example.org")
 WHOLE = b"Date: Tue, 14 Nov 2023 22:13:20 +0000\r\nMessage-ID: <1@x>\r\nSubject: x\r\n\r\nText\r\n"
@@ -30,7 +30,7 @@ def submitted(world: World, message: bytes, *, to: str = "a@example.org", piece:
     receipt = intake.commit()
     assert receipt.id == intake.id
     shard = world.shard()
-    shard.wait(0)
+    step(shard)
     lease = world.claim(shard)
     assert lease.entry.id == intake.id
     return b"".join(lease.body.pieces())

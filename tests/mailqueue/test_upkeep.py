@@ -15,7 +15,7 @@ from pfsmtp.mailqueue.segment import KINDS, Kind, name_of
 from pfsmtp.mailqueue.shard import UnitShard
 from pfsmtp.mailqueue.slot import PAGE
 from tests import disks
-from tests.mailqueue.conftest import DELIVERED, START, MakeSpool, SpoolWorld, put
+from tests.mailqueue.conftest import DELIVERED, START, MakeSpool, SpoolWorld, put, step
 
 SMALL = KINDS[0]
 LARGE = b"x" * 200_000
@@ -41,7 +41,7 @@ def flip(path: Path, at: int) -> None:
 def deliver(shard: UnitShard, now: float) -> list[str]:
     """Deliver all that can be; returns the recipients."""
     found = []
-    shard.wait(0)
+    step(shard)
     while (unit := shard.due(now)) is not None:
         lease = shard.claim(unit)
         if lease is not None:
@@ -168,7 +168,7 @@ def test_whole_file_of_garbage_stops_nothing(files: SpoolWorld) -> None:
 def test_slot_at_work_is_not_set_aside_under_who_works_on_it(files: SpoolWorld) -> None:
     shard = files.shard()
     put(files.queue, "a@one.org", "b@two.org", message=b"whole")
-    shard.wait(0)
+    step(shard)
     lease = files.claim(shard)
     flip(slots_file(files), 20)
     other = files.shard()
@@ -266,7 +266,7 @@ def test_abandoned_files_are_swept_after_36_hours_and_no_others(files: SpoolWorl
     assert left >= {"damaged/old", "damaged/old-young"}
     assert not left & {"bodies/" + "0" * 16, "tmp/4k.0123"}
     assert files.events.names == ["queue-file-abandoned"] * 2
-    shard.wait(0)
+    step(shard)
     assert deliver(shard, files.clock()) == ["a"]
     assert not body.exists()
 
@@ -275,7 +275,7 @@ def test_body_is_kept_until_the_last_unit_is_finished(files: SpoolWorld) -> None
     shard = files.shard()
     id = put(files.queue, "a@one.org", "b@two.org", message=LARGE + b"whole")
     body = files.path / "bodies" / id
-    shard.wait(0)
+    step(shard)
     first, second = files.claim(shard), files.claim(shard)
     first.record({0: DELIVERED})
     assert body.exists()

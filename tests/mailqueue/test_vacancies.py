@@ -115,7 +115,7 @@ def test_threads_that_put_while_others_deliver_lose_nothing(files: SpoolWorld) -
         thread.start()
     delivered, deadline = 0, time.monotonic() + 60
     while delivered < threads * each:
-        shard.wait(0.1)
+        shard.hear(0.1)
         while (unit := shard.due(files.clock())) is not None:
             lease = shard.claim(unit)
             assert lease is not None

@@ -10,7 +10,7 @@ from pfsmtp import durable
 from pfsmtp.mailqueue.agenda import Agenda
 from pfsmtp.mailqueue.entry import Selection, Wish
 from pfsmtp.mailqueue.handover import Announcer, Hint, Inbox, encode
-from tests.mailqueue.conftest import DEFERRED, START, World, put
+from tests.mailqueue.conftest import DEFERRED, START, World, put, step
 
 
 @pytest.mark.parametrize("wish", Wish)
@@ -44,14 +44,14 @@ def test_wish_goes_with_the_unit_once() -> None:
 def test_unit_that_is_handed_out_says_what_was_wished_for(world: World, wish: Wish) -> None:
     shard = world.shard()
     put(world.queue, "a@example.org", "b@example.net")
-    shard.wait(0)
+    step(shard)
     for _ in range(2):
         with world.claim(shard) as lease:
             lease.record({0: DEFERRED})
             lease.release(START + 3600)
     world.clock.now += 60
     world.queue.carry_out(wish, Selection(domain="example.org"))
-    shard.wait(0)
+    step(shard)
     unit = shard.due(world.clock())
     assert unit is not None
     assert (unit.domain, unit.wish, unit.due) == ("example.org", wish, world.clock())

@@ -5,6 +5,8 @@ from __future__ import annotations
 import email
 import email.message
 import email.policy
+import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -400,8 +402,34 @@ def test_threads_deliver_what_is_put_and_end_when_drained(room: Room) -> None:
     room.deliverer.start()
     for number in range(20):
         room.put(f"u{number}@example{number}.org")
-        room.shard.wake()
     eventually(lambda: len(room.relay.mails) == 20)
+    room.deliverer.drain()
+    eventually(room.deliverer.finished)
+
+
+def test_what_falls_due_at_the_same_time_is_tried_at_the_same_time(room: Room) -> None:
+    together = threading.Barrier(5)
+    deliver = room.relay.deliver
+
+    def wait_for_the_others(unit: Mail) -> Report:
+        together.wait(10)
+        return deliver(unit)
+
+    called = threading.Event()
+
+    def call_once(timeout: float) -> None:
+        if not called.is_set():
+            room.shard.call()
+        called.set()
+        time.sleep(0.01)
+
+    room.relay.deliver = wait_for_the_others  # type: ignore[method-assign]
+    room.shard.keep_time = call_once  # type: ignore[method-assign]
+    for number in range(5):
+        room.put(f"u@example{number}.org")
+        room.queue.news.acquire()  # nobody has heard of it: it is there since long
+    room.deliverer.start()
+    eventually(lambda: len(room.relay.mails) == 5)
     room.deliverer.drain()
     eventually(room.deliverer.finished)
 
