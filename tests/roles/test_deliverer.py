@@ -415,21 +415,21 @@ def test_what_falls_due_at_the_same_time_is_tried_at_the_same_time(room: Room) -
         together.wait(10)
         return deliver(unit)
 
-    called = threading.Event()
-
-    def call_once(timeout: float) -> None:
-        if not called.is_set():
-            room.shard.call()
-        called.set()
-        time.sleep(0.01)
+    def put_five() -> None:
+        for number in range(5):
+            room.put(f"u@example{number}.org")
+            room.queue.news.acquire()  # nobody has heard of it: it was there, and is due now
 
     room.relay.deliver = wait_for_the_others  # type: ignore[method-assign]
-    room.shard.keep_time = call_once  # type: ignore[method-assign]
-    for number in range(5):
-        room.put(f"u@example{number}.org")
-        room.queue.news.acquire()  # nobody has heard of it: it is there since long
+    room.shard.keep_time = lambda timeout: time.sleep(0.01)  # type: ignore[method-assign]
+    put_five()
     room.deliverer.start()
     eventually(lambda: len(room.relay.mails) == 5)
+    # As many threads wait now, and one of them is called.
+    eventually(lambda: room.deliverer.title().startswith("0 attempts"))
+    put_five()
+    room.shard.call()
+    eventually(lambda: len(room.relay.mails) == 10)
     room.deliverer.drain()
     eventually(room.deliverer.finished)
 
