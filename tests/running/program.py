@@ -44,12 +44,14 @@ _FIRST_OUTGOING = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text()
 Event = dict[str, Any]
 
 
-def eventually(holds: Callable[[], bool], *, within: float = PATIENCE, what: str = "") -> None:
+def eventually(
+    holds: Callable[[], bool], *, within: float = PATIENCE, what: str = "", every: float = 0.01
+) -> None:
     """Look again and again until `holds`; fail if it does not in time."""
     deadline = time.monotonic() + within
     while not holds():
         assert time.monotonic() < deadline, f"did not come about in time: {what}"
-        select.select([], [], [], 0.01)
+        select.select([], [], [], every)
 
 
 def free_port(host: str = "127.0.0.1") -> int:

@@ -1,0 +1,181 @@
+"""The units that are shipped, run by systemd itself, on a machine of their own."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from tests.running.program import eventually, write_toml
+from tests.running.units import probe
+from tests.running.units.machine import PYTHON, Machine
+from tests.sendmail import front
+
+INBOUND, OUTBOUND = "pfsmtp-inbound.service", "pfsmtp-outbound.service"
+SOCKET = "pfsmtp-inbound.socket"
+USER = {INBOUND: "pfsmtp", OUTBOUND: "pfsmtp-out"}
+SUBMISSION = 2525
+ALL = {deed.__name__ for deed in probe.DEEDS}
+FED = "WatchdogTimestampMonotonic"
+"""When the watchdog was fed last, in microseconds."""
+RESTART = 60.0
+"""Seconds for what waits for a watchdog, and for the pause before a restart."""
+
+pytestmark = pytest.mark.timeout(300)
+
+
+@pytest.fixture
+def machine(tmp_path: Path) -> Machine:
+    """A machine with both servers configured, as docs/operating.md has it; and not running yet."""
+    machine = Machine(tmp_path)
+    inbound = {
+        "role": "inbound",
+        "hostname": "mx.example.org",
+        "listen": {"smtp": ["0.0.0.0:25", "[::]:25"], "smtps": ["0.0.0.0:465", "[::]:465"]},
+        "tls": {
+            "certificate": "/var/lib/pfsmtp/tls/cert.pem",
+            "key": "/var/lib/pfsmtp/tls/key.pem",
+        },
+        "workers": {"processes": 2},
+        "local": {"users": "users", "maildir": "/var/lib/pfsmtp/mail/{login}"},
+    }
+    outbound = {
+        "role": "outbound",
+        "hostname": "mail.example.org",
+        # Port 25 is the inbound server's, and everything that is sent goes to that one.
+        "listen": {"smtp": [f"127.0.0.1:{SUBMISSION}"]},
+        "workers": {"processes": 1},
+        "queue": {"directory": "/var/lib/pfsmtp-out/queue"},
+        "relay": {"loopback": True},
+    }
+    write_toml(machine.etc / "pfsmtp" / "inbound.toml", inbound)
+    write_toml(machine.etc / "pfsmtp" / "outbound.toml", outbound)
+    (machine.etc / "pfsmtp" / "users").write_text(
+        "alice : alice@example.org, postmaster@example.org\n"
+    )
+    return machine
+
+
+def deliver(machine: Machine, port: int = 25, to: str = "alice@example.org") -> None:
+    with machine.connect(port) as client:
+        client.begin(to)
+        assert client.say("Subject: x\r\n.").startswith("250")
+
+
+def stored(machine: Machine) -> int:
+    return len(list((machine.var / "lib" / "pfsmtp" / "mail" / "alice" / "new").glob("*")))
+
+
+def statuses(machine: Machine, unit: str) -> Iterator[dict[str, str]]:
+    """What the kernel says of each process of a service."""
+    for pid in machine.processes(unit):
+        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+        yield {name: value.strip() for name, _, value in (line.partition(":") for line in lines)}
+
+
+def test_units_serve_reload_and_stop(machine: Machine) -> None:
+    machine.install(INBOUND)
+    machine.install(OUTBOUND)
+    sendmail = front.build(machine.opt / "front", pfsmtp="#!/bin/false\n")
+    with machine.running():
+        machine.systemctl("start", INBOUND, OUTBOUND)
+        deliver(machine)
+        deliver(machine, SUBMISSION, to="postmaster@[127.0.0.1]")
+        eventually(lambda: stored(machine) == 2, what=machine.errors())
+        command = f"PFSMTP_SUBMIT=/run/pfsmtp-out/sendmail /opt/front/{sendmail.name}"
+        shell = f"echo | {command} -f '' 'postmaster@[127.0.0.1]'"
+        machine.run("setpriv", "--reuid=alice", "--clear-groups", "sh", "-c", shell)
+        eventually(lambda: stored(machine) == 3, what=machine.errors())
+        for unit, user in USER.items():
+            uid = machine.run("id", "-u", user)
+            processes = list(statuses(machine, unit))
+            assert len(processes) == 3
+            for process in processes:
+                assert process["Uid"].split() == [uid] * 4
+                assert (process["NoNewPrivs"], process["Seccomp"]) == ("1", "2")
+            machine.systemctl("reload", unit)
+            machine.await_state(unit, "StatusText", holds="generation 2".__eq__)
+        deliver(machine)
+        for unit in USER:
+            assert machine.show(unit, "NRestarts") == "0"
+            machine.systemctl("stop", unit)
+            assert machine.show(unit, "Result") == "success"
+            assert machine.show(unit, "ExecMainStatus") == "0"
+            assert machine.processes(unit) == {}
+
+
+@pytest.mark.parametrize("unit", [INBOUND, OUTBOUND])
+def test_units_sandbox_denies_what_a_server_has_no_business_to_do(
+    machine: Machine, unit: str
+) -> None:
+    user = USER[unit]
+    shutil.copy(probe.__file__, machine.opt / "probe.py")
+    probing = f"{PYTHON} /opt/probe.py /var/lib/{user}/"
+    machine.install(unit, f"ExecStartPre={probing}sandboxed")
+    bare = f"[Service]\nType=oneshot\nUser={user}\nExecStart={probing}bare\n"
+    machine.write_unit("bare.service", bare)
+    anybody = machine.opt / "anybody"
+    anybody.mkdir()
+    anybody.chmod(0o777)
+    with machine.running():
+        machine.run("ln", "-s", "null", "/dev/extra")
+        machine.run("sh", "-c", "echo >/tmp/of-others")
+        machine.systemctl("start", unit)
+        machine.systemctl("start", "bare")
+    could = {
+        name: set(json.loads((machine.var / "lib" / user / name).read_text()))
+        for name in ("sandboxed", "bare")
+    }
+    assert could["sandboxed"] == set()
+    # Which not every machine lets everybody do.
+    assert could["bare"] | {"make_namespaces", "use_other_address_families"} == ALL
+
+
+def test_socket_unit_starts_the_server_which_needs_no_capability(machine: Machine) -> None:
+    machine.install(INBOUND, "AmbientCapabilities=\nCapabilityBoundingSet=\n")
+    machine.install(SOCKET)
+    with machine.running():
+        machine.systemctl("start", SOCKET)
+        assert machine.processes(INBOUND) == {}
+        deliver(machine)
+        with machine.connect(465) as client:
+            client.secure().begin()
+            assert client.say("Subject: x\r\n.").startswith("250")
+        assert stored(machine) == 2
+        assert {process["CapBnd"] for process in statuses(machine, INBOUND)} == {"0" * 16}
+        # Who comes while it restarts waits.
+        machine.systemctl("stop", INBOUND)
+        deliver(machine)
+        assert stored(machine) == 3
+
+
+def is_later(than: float, at: str) -> bool:
+    return int(at) > than
+
+
+def test_watchdog_is_fed_and_ends_who_hangs(machine: Machine) -> None:
+    for unit in USER:
+        machine.install(unit, "WatchdogSec=10\n")
+
+    with machine.running():
+        machine.systemctl("start", *USER)
+        masters = {unit: machine.master(unit) for unit in USER}
+        for unit in USER:
+            span = partial(is_later, int(machine.show(unit, FED)) + 11e6)
+            machine.await_state(unit, FED, holds=span, within=RESTART)
+        for unit, master in masters.items():
+            assert machine.show(unit, "NRestarts") == "0"
+            os.kill(master, signal.SIGSTOP)
+        for unit, master in masters.items():
+            machine.await_state(unit, "NRestarts", holds="1".__eq__, within=RESTART)
+            machine.await_state(unit, "ActiveState", holds="active".__eq__)
+            assert machine.master(unit) != master
+        deliver(machine)
+        deliver(machine, SUBMISSION, to="postmaster@[127.0.0.1]")
+        eventually(lambda: stored(machine) == 2, what=machine.errors())
