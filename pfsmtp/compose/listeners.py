@@ -3,18 +3,28 @@
 With them goes the file of the socket for this machine's programs.
 
 A socket that systemd passed is taken for the configured address it is bound to; one that no address
-names is listened on as well, with TLS from the first octet if its unit calls it `smtps`.
+names is listened on as well, with TLS from the first octet if its unit calls it `smtps`. The socket
+for programs is systemd's as well if it is passed: then its file is none of ours.
 """
 
 from __future__ import annotations
 
+import os
 import socket
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 
 from pfsmtp.config import Address, Listen
-from pfsmtp.net.listener import Listener, adopt, bind, bind_local, remove_local
+from pfsmtp.net.listener import (
+    BindError,
+    Listener,
+    adopt,
+    adopt_local,
+    bind,
+    bind_local,
+    remove_local,
+)
 from pfsmtp.process.systemd import InheritedDescriptor
 
 _SMTPS = "smtps"  # FileDescriptorName= of a unit's socket
@@ -39,11 +49,11 @@ class Listeners:
         wanted: list[Key] = [(address, False) for address in listen.smtp]
         wanted += [(address, True) for address in listen.smtps]
         named = {*listen.smtp, *listen.smtps}
-        wanted += [
-            (address, descriptor.name == _SMTPS)
-            for address, descriptor in self._inherited.items()
-            if address not in named
-        ]
+        for bound, descriptor in self._inherited.items():
+            if isinstance(bound, Path):
+                _check_local(bound, local)
+            elif bound not in named:
+                wanted.append((bound, descriptor.name == _SMTPS))
         if local is not None:
             wanted.append(local)
         fresh: dict[Key, Listener] = {}
@@ -53,7 +63,7 @@ class Listeners:
                     fresh[key] = self._listen(key)
         except Exception:
             for key, listener in fresh.items():
-                _close(key, listener)
+                self._close(key, listener)
             raise
         self._open |= fresh
         taken = [self._open[key] for key in wanted]
@@ -67,7 +77,7 @@ class Listeners:
             if self._users[listener] <= 0:
                 del self._users[listener]
                 del self._open[key]
-                _close(key, listener)
+                self._close(key, listener)
 
     def keep_only(self, taken: Iterable[Listener]) -> None:
         """In a worker: close what others use. A copy left open would keep the address bound."""
@@ -76,26 +86,41 @@ class Listeners:
 
     def _listen(self, key: Key) -> Listener:
         if isinstance(key, Path):
-            return bind_local(key)
+            passed = self._passed(key)
+            return bind_local(key) if passed is None else adopt_local(passed)
         address, implicit_tls = key
-        descriptor = self._inherited.get(address)
-        if descriptor is None:
+        passed = self._passed(address)
+        if passed is None:
             return bind(address, implicit_tls=implicit_tls)
-        # A copy, so that it can be closed and taken again.
-        sock = socket.socket(fileno=socket.dup(descriptor.fd))
-        return adopt(sock, implicit_tls=implicit_tls)
+        return adopt(passed, implicit_tls=implicit_tls)
+
+    def _passed(self, bound: Address | Path) -> socket.socket | None:
+        """What systemd passed for it: a copy, so that it can be closed and taken again."""
+        descriptor = self._inherited.get(bound)
+        return None if descriptor is None else socket.socket(fileno=socket.dup(descriptor.fd))
+
+    def _close(self, key: Key, listener: Listener) -> None:
+        """Close a listener in the master; workers that have begun something still have theirs."""
+        if isinstance(key, Path) and key not in self._inherited:
+            remove_local(key)
+        listener.close()
 
 
-def _close(key: Key, listener: Listener) -> None:
-    """Close a listener in the master; workers that have begun something still have theirs."""
-    if isinstance(key, Path):
-        remove_local(key)
-    listener.close()
+def _check_local(passed: Path, local: Path | None) -> None:
+    """A socket that is a file is for programs, or for nothing. Raises BindError."""
+    if passed != local:
+        raise BindError(
+            f"systemd passes the socket {passed}, which is not [listen] sendmail"
+            f"{'' if local is None else f', {local}'}: take it out of the socket unit, or name it"
+            " there, which is for the outbound server"
+        )
 
 
-def _bound_to(fd: int) -> Address:
+def _bound_to(fd: int) -> Address | Path:
     sock = socket.socket(fileno=fd)
     try:
+        if sock.family == socket.AF_UNIX:
+            return Path(os.fsdecode(sock.getsockname()))
         host, port = sock.getsockname()[:2]
         return Address.parse(f"[{host}]:{port}" if ":" in host else f"{host}:{port}")
     finally:

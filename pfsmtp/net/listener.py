@@ -89,6 +89,18 @@ def bind_local(path: Path) -> Listener:
     except OSError as error:
         sock.close()
         raise BindError(_explain_local(path, error)) from error
+    return adopt_local(sock)
+
+
+def adopt_local(sock: socket.socket) -> Listener:
+    """Take a socket for programs that listens already. Raises BindError, and then closes it."""
+    if sock.type != socket.SOCK_SEQPACKET:
+        name = os.fsdecode(sock.getsockname())
+        sock.close()
+        raise BindError(
+            f"the socket {name} that systemd passes is of another type than programs use:"
+            f" write ListenSequentialPacket={name} in the socket unit"
+        )
     sock.setblocking(False)
     return Listener(sock, implicit_tls=False, local=True)
 

@@ -95,6 +95,47 @@ def test_failure_to_bind_leaves_no_socket_for_programs(tmp_path: Path) -> None:
     listeners.give_back(taken)
 
 
+def listening(path: Path, kind: socket.SocketKind) -> socket.socket:
+    """A socket as systemd opens it."""
+    sock = socket.socket(socket.AF_UNIX, kind)
+    sock.bind(str(path))
+    sock.listen()
+    return sock
+
+
+def test_socket_for_programs_that_systemd_passed_is_taken_and_its_file_left(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "one"
+    with listening(path, socket.SOCK_SEQPACKET) as passed:
+        listeners = Listeners([InheritedDescriptor(passed.fileno(), "sendmail")])
+        for _ in range(2):
+            taken = listeners.take(listen(), path)
+            assert [(each.socket.getsockname(), each.local) for each in taken] == [
+                (str(path), True)
+            ]
+            listeners.give_back(taken)
+            assert path.is_socket()
+
+
+@pytest.mark.parametrize("local", [None, "other"])
+def test_socket_for_programs_that_is_passed_has_to_be_the_configured_one(
+    tmp_path: Path, local: str | None
+) -> None:
+    with listening(tmp_path / "one", socket.SOCK_SEQPACKET) as passed:
+        listeners = Listeners([InheritedDescriptor(passed.fileno(), "sendmail")])
+        with pytest.raises(BindError, match="/one, which is not"):
+            listeners.take(listen(), tmp_path / local if local else None)
+        assert not (tmp_path / "other").exists()
+
+
+def test_socket_for_programs_that_is_passed_has_to_keep_messages_apart(tmp_path: Path) -> None:
+    with listening(tmp_path / "one", socket.SOCK_STREAM) as passed:
+        listeners = Listeners([InheritedDescriptor(passed.fileno(), "sendmail")])
+        with pytest.raises(BindError, match="ListenSequentialPacket="):
+            listeners.take(listen(), tmp_path / "one")
+
+
 def test_worker_keeps_the_socket_in_its_place_when_it_closes_its_own(tmp_path: Path) -> None:
     listeners = Listeners([])
     taken = listeners.take(listen(), tmp_path / "one")

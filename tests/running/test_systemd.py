@@ -6,6 +6,7 @@ import os
 import re
 import signal
 import socket
+import subprocess
 import sys
 import time
 from collections.abc import Iterator
@@ -18,6 +19,7 @@ from pfsmtp.process.service import Timing
 from tests import needs
 from tests.running import activate
 from tests.running.program import PATIENCE, ROOT, Program, Talk, eventually, free_port
+from tests.sendmail import front
 
 
 def deliver(port: int, *, implicit_tls: bool = False) -> None:
@@ -28,9 +30,15 @@ def deliver(port: int, *, implicit_tls: bool = False) -> None:
         assert client.say("Subject: x\r\n.").startswith("250")
 
 
-def activated(directory: Path, **sockets: socket.socket) -> Program:
-    """A server that is given these sockets under their names; it is to be started still."""
-    server = Program.inbound(directory)
+def activated(directory: Path, *, outbound: str = "", **sockets: socket.socket) -> Program:
+    """A server that is given these sockets under their names; it is to be started still.
+
+    An outbound one takes messages from programs at that path.
+    """
+    if outbound:
+        server = Program.outbound(directory, listen={"sendmail": outbound})
+    else:
+        server = Program.inbound(directory)
     server.inherited = tuple(sock.fileno() for sock in sockets.values())
     given = ",".join(f"{sock.fileno()}:{name}" for name, sock in sockets.items())
     server.prefix = (sys.executable, activate.__file__, given)
@@ -97,6 +105,37 @@ def test_client_that_comes_while_the_server_restarts_waits(
             early.begin()
             assert early.say("Subject: early\r\n.").startswith("250")
     assert len(server.stored("alice")) == 2
+
+
+def test_program_that_sends_while_the_outbound_server_restarts_waits(tmp_path: Path) -> None:
+    path = tmp_path / "socket"
+    program = front.build(tmp_path / "front", pfsmtp="#!/bin/false\n")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as sendmail:
+        sendmail.bind(str(path))
+        sendmail.listen()
+        server = activated(tmp_path / "server", sendmail=sendmail, outbound=str(path))
+        with server:
+            assert send(program, path).wait(PATIENCE) == 0
+            server.signal(signal.SIGHUP)
+            server.await_event("generation-left")
+            assert send(program, path).wait(PATIENCE) == 0
+            assert server.stop() == 0
+            early = send(program, path)
+            server.start()
+            assert early.wait(PATIENCE) == 0
+            assert len(server.events("message-accepted")) == 3
+
+
+def send(program: Path, path: Path) -> subprocess.Popen[bytes]:
+    """A program that sends a message to nobody who is there, by that socket."""
+    started = subprocess.Popen(
+        (program, "-f", "", "someone@[192.0.2.1]"),
+        stdin=subprocess.PIPE,
+        env=front.environment(path),
+    )
+    assert started.stdin is not None
+    started.stdin.close()
+    return started
 
 
 def test_variables_for_another_process_are_not_for_us(

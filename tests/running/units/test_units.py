@@ -6,7 +6,7 @@ import json
 import os
 import shutil
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
@@ -18,9 +18,15 @@ from tests.running.units.machine import PYTHON, Machine
 from tests.sendmail import front
 
 INBOUND, OUTBOUND = "pfsmtp-inbound.service", "pfsmtp-outbound.service"
-SOCKET = "pfsmtp-inbound.socket"
+INBOUND_SOCKET, OUTBOUND_SOCKET = "pfsmtp-inbound.socket", "pfsmtp-outbound.socket"
+NO_CAPABILITIES = "AmbientCapabilities=\nCapabilityBoundingSet=\n"
 USER = {INBOUND: "pfsmtp", OUTBOUND: "pfsmtp-out"}
 SUBMISSION = 2525
+"""The outbound server's port."""
+BESIDE = "postmaster@[127.0.0.1]"
+"""Who is the inbound server's, seen from the outbound one."""
+NOBODY = "postmaster@[192.0.2.1]"
+"""Whom nothing reaches: it stays in the queue."""
 ALL = {deed.__name__ for deed in probe.DEEDS}
 FED = "WatchdogTimestampMonotonic"
 """When the watchdog was fed last, in microseconds."""
@@ -68,6 +74,14 @@ def deliver(machine: Machine, port: int = 25, to: str = "alice@example.org") -> 
         assert client.say("Subject: x\r\n.").startswith("250")
 
 
+def hand_over(machine: Machine, to: str) -> None:
+    """Let a user send a message with the front, which finds the socket by itself."""
+    if not (machine.opt / "front").exists():
+        front.build(machine.opt / "front", pfsmtp="#!/bin/false\n")
+    command = f"echo | /opt/front/pfsmtp-sendmail -f '' '{to}'"
+    machine.run("setpriv", "--reuid=alice", "--clear-groups", "sh", "-c", command)
+
+
 def stored(machine: Machine) -> int:
     return len(list((machine.var / "lib" / "pfsmtp" / "mail" / "alice" / "new").glob("*")))
 
@@ -82,15 +96,12 @@ def statuses(machine: Machine, unit: str) -> Iterator[dict[str, str]]:
 def test_units_serve_reload_and_stop(machine: Machine) -> None:
     machine.install(INBOUND)
     machine.install(OUTBOUND)
-    sendmail = front.build(machine.opt / "front", pfsmtp="#!/bin/false\n")
     with machine.running():
         machine.systemctl("start", INBOUND, OUTBOUND)
         deliver(machine)
-        deliver(machine, SUBMISSION, to="postmaster@[127.0.0.1]")
+        deliver(machine, SUBMISSION, to=BESIDE)
         eventually(lambda: stored(machine) == 2, what=machine.errors())
-        command = f"PFSMTP_SUBMIT=/run/pfsmtp-out/sendmail /opt/front/{sendmail.name}"
-        shell = f"echo | {command} -f '' 'postmaster@[127.0.0.1]'"
-        machine.run("setpriv", "--reuid=alice", "--clear-groups", "sh", "-c", shell)
+        hand_over(machine, BESIDE)
         eventually(lambda: stored(machine) == 3, what=machine.errors())
         for unit, user in USER.items():
             uid = machine.run("id", "-u", user)
@@ -138,10 +149,10 @@ def test_units_sandbox_denies_what_a_server_has_no_business_to_do(
 
 
 def test_socket_unit_starts_the_server_which_needs_no_capability(machine: Machine) -> None:
-    machine.install(INBOUND, "AmbientCapabilities=\nCapabilityBoundingSet=\n")
-    machine.install(SOCKET)
+    machine.install(INBOUND, NO_CAPABILITIES)
+    machine.install(INBOUND_SOCKET)
     with machine.running():
-        machine.systemctl("start", SOCKET)
+        machine.systemctl("start", INBOUND_SOCKET)
         assert machine.processes(INBOUND) == {}
         deliver(machine)
         with machine.connect(465) as client:
@@ -153,6 +164,30 @@ def test_socket_unit_starts_the_server_which_needs_no_capability(machine: Machin
         machine.systemctl("stop", INBOUND)
         deliver(machine)
         assert stored(machine) == 3
+
+
+def test_socket_unit_keeps_the_way_for_programs_open(machine: Machine) -> None:
+    outbound = machine.etc / "pfsmtp" / "outbound.toml"
+    outbound.write_text(outbound.read_text().replace(f":{SUBMISSION}", ":25"))
+    machine.install(OUTBOUND, NO_CAPABILITIES)
+    machine.install(OUTBOUND_SOCKET)
+    accepted = 0
+
+    def take(message: Callable[[], object]) -> None:
+        nonlocal accepted
+        message()
+        accepted += 1
+        assert machine.errors().count("event=message-accepted") == accepted
+
+    with machine.running():
+        machine.systemctl("start", OUTBOUND_SOCKET)
+        assert machine.processes(OUTBOUND) == {}
+        take(partial(hand_over, machine, NOBODY))
+        take(partial(deliver, machine, to=NOBODY))
+        assert {process["CapBnd"] for process in statuses(machine, OUTBOUND)} == {"0" * 16}
+        for stopping in ("restart", "stop"):
+            machine.systemctl(stopping, OUTBOUND)
+            take(partial(hand_over, machine, NOBODY))
 
 
 def is_later(than: float, at: str) -> bool:
@@ -177,5 +212,5 @@ def test_watchdog_is_fed_and_ends_who_hangs(machine: Machine) -> None:
             machine.await_state(unit, "ActiveState", holds="active".__eq__)
             assert machine.master(unit) != master
         deliver(machine)
-        deliver(machine, SUBMISSION, to="postmaster@[127.0.0.1]")
+        deliver(machine, SUBMISSION, to=BESIDE)
         eventually(lambda: stored(machine) == 2, what=machine.errors())
