@@ -184,16 +184,17 @@ class Crew:
                 self._condemn(member, "worker-stuck", now)
 
     def is_sound(self, now: float, *, since: float) -> bool:
-        """Whether of each role somebody comes round; `since` is as for `watch`.
+        """Whether of each role somebody serves; `since` is as for `watch`.
 
-        Who does not is killed and replaced. Where that is of no use, since a process hangs in the
-        kernel and does not even die, the role is served by nobody.
+        Who hangs or dies is replaced. Where that is of no use, since a process hangs in the kernel
+        and does not even die, or none can be forked, or all die at once, nobody serves the role.
         """
-        for role in self.roles:
-            members = [each for each in self.members.values() if each.seat.role is role]
-            if members and all(self._is_silent(each, now, since) for each in members):
-                return False
-        return True
+        served = {
+            member.seat.role.name
+            for member in self.members.values()
+            if self._serves(member, now) and not self._is_silent(member, now, since)
+        }
+        return served >= {seat.role.name for seat in self.seats}
 
     def drain(self, now: float, *, within: float) -> None:
         """Tell all to finish what they have begun, and to have done so `within` seconds."""
@@ -245,6 +246,12 @@ class Crew:
 
     def _seats_of(self, role: Role) -> int:
         return sum(seat.role is role for seat in self.seats)
+
+    def _serves(self, member: Member, now: float) -> bool:
+        """Whether it is there to stay, as far as can be told."""
+        return (
+            member.ready and member.seat in self.seats and now - member.born >= self.timing.steady
+        )
 
     def _is_silent(self, member: Member, now: float, since: float) -> bool:
         patience = self.timing.stuck if member.ready else self.timing.boot

@@ -8,8 +8,8 @@ At most one generation serves and one boots; those before drain. HUP loads a new
 cannot be loaded or booted, the one that serves goes on. TERM and INT drain and stop, a second one
 stops now, as QUIT does. USR1 reopens the logs everywhere, TTIN and TTOU add and take a worker of
 the first role until the next reload. A worker that dies is replaced at once, later and later if it
-keeps dying. A service manager that watches over us gets a sign of life as long as workers of each
-role give theirs.
+keeps dying. A service manager that watches over us gets a sign of life as long as of each role
+somebody serves.
 
 If the master itself fails, or is killed, its workers notice, finish and leave.
 """

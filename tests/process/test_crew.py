@@ -139,7 +139,6 @@ def test_nothing_is_due_for_workers_that_are_well() -> None:
 
 def test_crew_is_sound_while_of_each_role_somebody_comes_round() -> None:
     crew, maternity = _crew(receiver=2, deliverer=1), Maternity()
-    assert crew.is_sound(0.0, since=0.0)
     crew.fill(0.0, maternity.spawn)
     receiver, other, deliverer = crew.members.values()
     for member in (receiver, other, deliverer):
@@ -154,6 +153,40 @@ def test_crew_is_sound_while_of_each_role_somebody_comes_round() -> None:
     receiver.heartbeat.beat(145.0)
     assert crew.is_sound(145.0, since=0.0)
     assert not crew.is_sound(146.0, since=0.0)
+
+
+def test_crew_is_not_sound_while_a_role_has_nobody() -> None:
+    crew, maternity = _crew(receiver=1, deliverer=1), Maternity()
+    crew.phase = Phase.SERVING
+    crew.fill(0.0, maternity.spawn)
+    assert crew.is_sound(10.0, since=0.0)
+    crew.bury(2, STATUS_1, 10.0)
+    maternity.fails = True
+    crew.fill(10.0, maternity.spawn)
+    assert not crew.is_sound(10.0, since=0.0)
+    maternity.now, maternity.fails = 20.0, False
+    crew.fill(20.0, maternity.spawn)
+    assert not crew.is_sound(20.5, since=0.0), "it may die at once"
+    assert crew.is_sound(21.0, since=0.0)
+
+
+def test_crew_is_not_sound_while_workers_of_a_role_die_as_soon_as_they_are_ready() -> None:
+    crew, maternity = _crew(receiver=1), Maternity()
+    crew.phase = Phase.SERVING
+    for _ in range(20):
+        crew.fill(crew.next_due(), maternity.spawn)
+        assert not crew.is_sound(maternity.now + 0.9, since=0.0)
+        crew.bury(len(maternity.born), STATUS_1, maternity.now + 0.9)
+        maternity.now = crew.next_due()
+
+
+def test_crew_is_not_sound_by_those_who_have_been_told_to_leave() -> None:
+    crew, maternity = _crew(receiver=2), Maternity()
+    crew.fill(0.0, maternity.spawn)
+    crew.seats.remove(crew.members[2].seat)
+    assert crew.is_sound(10.0, since=0.0)
+    del crew.members[1]
+    assert not crew.is_sound(10.0, since=0.0)
 
 
 def _crew(**counts: int) -> Crew:

@@ -16,7 +16,7 @@ from tests import needs
 from tests.process.running import PATIENCE, Running, eventually, running
 
 EVERY = 0.1
-TIMING = {"beat": 0.05, "stuck": 4.0, "quit": 1.0}
+TIMING = {"beat": 0.05, "stuck": 4.0, "quit": 1.0, "backoff_limit": 2.0}
 
 
 class Manager:
@@ -60,9 +60,9 @@ def manager(tmp_path: Path) -> Iterator[Manager]:
 
 
 @contextmanager
-def watched(directory: Path, manager: Manager) -> Iterator[Running]:
+def watched(directory: Path, manager: Manager, **config: object) -> Iterator[Running]:
     """A service with one worker, watched over."""
-    with running(directory, workers=1, load="error", timing=TIMING) as service:
+    with running(directory, workers=1, load="error", timing=TIMING, **config) as service:
         service.wait()
         service.configure(load="")
         service.start(environment=manager.environment)
@@ -137,6 +137,19 @@ def test_no_sign_of_life_is_given_while_nobody_serves(tmp_path: Path, manager: M
             manager.forget()
             assert manager.hears_nothing()
         service.wait_for("worker-ready", times=2)
+        manager.hear(b"WATCHDOG=1", times=3)
+
+
+def test_no_sign_of_life_is_given_while_nobody_can_start(tmp_path: Path, manager: Manager) -> None:
+    obstacle = tmp_path / "obstacle"
+    with watched(tmp_path, manager, obstacle=str(obstacle), helpers=1) as service:
+        manager.hear(b"WATCHDOG=1", times=3)
+        obstacle.touch()
+        service.signal("KILL", service.workers()["helper 1 generation 1"])
+        service.wait_for("worker-refused")
+        manager.forget()
+        assert manager.hears_nothing(), "another kind serves on"
+        obstacle.unlink()
         manager.hear(b"WATCHDOG=1", times=3)
 
 

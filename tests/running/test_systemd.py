@@ -230,6 +230,8 @@ def test_unit_watches_for_longer_than_it_takes_to_replace_who_hangs(role: str) -
     (seconds,) = re.findall(r"^WatchdogSec=(\d+)$", unit, re.MULTILINE)
     timing = Timing()
     assert int(seconds) > 2 * (timing.stuck + timing.quit)
+    # And than the longest pauses before a worker that keeps failing is tried again, twice.
+    assert int(seconds) > 2 * (timing.backoff_limit + timing.steady)
     # And for longer than the master lets pass between two rounds.
     assert int(seconds) / 4 > timing.beat
 
