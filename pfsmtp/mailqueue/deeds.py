@@ -7,7 +7,7 @@ it hears of the wish, or when the next server starts.
 
 A note is on disk when the command ends. It is removed after it was logged, so that a crash in
 between has it logged twice. That there can be none (the disk is full) keeps nobody from deleting
-mail.
+mail; the command, whose log is what it tells the operator, hears of it.
 """
 
 from __future__ import annotations
@@ -23,6 +23,9 @@ import msgspec
 from pfsmtp import durable
 from pfsmtp.mailqueue.entry import View, Wish
 from pfsmtp.mailqueue.files import Files
+
+UNNOTED = "deed-unnoted"
+"""The event that tells the operator's command of it."""
 
 _PREFIX = "deeds."
 _NOBODY = (1 << 32) - 1  # what the kernel says of who did not log in
@@ -57,9 +60,10 @@ def leave(files: Files, wish: Wish, done: Iterable[View]) -> None:
             owner = os.fstat(files.root.fd)
             os.chown(name, owner.st_uid, owner.st_gid, dir_fd=files.tmp.fd, follow_symlinks=False)
         durable.publish([(files.tmp, name, files.root)])
-    except OSError:
+    except OSError as error:
         with suppress(OSError):
             durable.remove(files.tmp, name)
+        files.log.event(UNNOTED, reason=os.strerror(error.errno or 0))
 
 
 def log(files: Files) -> None:

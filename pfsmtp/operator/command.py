@@ -1,7 +1,8 @@
 """From the command line to the exit status: `pfsmtp -c FILE queue …`.
 
-0: done. 1: it could not be done, or there is no such message; stderr says why. Looking changes
-nothing, works whether or not the server runs, and whoever reads the output may stop at any time.
+0: done, whatever stderr says. 1: it could not be done, or there is no such message; stderr says
+why. Looking changes nothing, works whether or not the server runs, and whoever reads the output may
+stop at any time.
 """
 
 from __future__ import annotations
@@ -17,8 +18,7 @@ from pfsmtp.config import Outbound
 from pfsmtp.mailqueue.entry import Wish
 from pfsmtp.operator.output import Output
 from pfsmtp.operator.steering import Steering
-from pfsmtp.operator.text import visible
-from pfsmtp.operator.trouble import QueueError, of_system
+from pfsmtp.operator.trouble import QueueError, of_system, tell
 from pfsmtp.operator.viewing import Viewing
 from pfsmtp.smtp.errors import DeliveryFailure
 
@@ -73,7 +73,7 @@ def _fail(text: str) -> int:
         sys.stdout.flush()
     except OSError:
         _write_no_more()
-    print(f"pfsmtp: {visible(text)}", file=sys.stderr)
+    tell(text)
     return 1
 
 

@@ -1,7 +1,8 @@
 """Doing something with messages: `queue retry`, `hold`, `release`, `delete` and `bounce`.
 
 What is done is on disk when the command ends. A server that runs hears of it at once; without one,
-the next does the rest. A message under attempt is dealt with when the attempt ends.
+the next does the rest. A message under attempt is dealt with when the attempt ends. That something
+cannot be noted for the server's log undoes nothing: it is done, and the operator is told.
 
 Raises QueueError, and OSError when the queue cannot be written to.
 """
@@ -14,6 +15,8 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 
 from pfsmtp.config import Outbound
+from pfsmtp.mailqueue import deeds
+from pfsmtp.mailqueue.backend import EventLog
 from pfsmtp.mailqueue.entry import Selection, Wish
 from pfsmtp.mailqueue.spool import Spool
 from pfsmtp.mailqueue.window import Window
@@ -21,7 +24,7 @@ from pfsmtp.operator import arguments
 from pfsmtp.operator.output import Output
 from pfsmtp.operator.prospect import server_runs
 from pfsmtp.operator.text import plural
-from pfsmtp.operator.trouble import QueueError, no_such
+from pfsmtp.operator.trouble import QueueError, no_such, tell
 
 _DONE = {
     Wish.RETRY: "due now",
@@ -44,7 +47,8 @@ class Steering:
     def carry_out(self, wish: Wish, options: argparse.Namespace) -> None:
         """Do it with all that `options` select; IDs that are not there are an error at the end."""
         selections = arguments.selections(options, wish, self._now)
-        with self._spool() as spool:
+        log = _Unnoted()
+        with self._spool(log) as spool:
             counts = [spool.carry_out(wish, each) if spool else 0 for each in selections]
             if any(counts) or not options.ids:
                 self._report(wish, sum(counts))
@@ -53,11 +57,14 @@ class Steering:
                 for selection, count in zip(selections, counts, strict=True)
                 if selection.id is not None and not count
             ]
+        if log.reason:
+            self._output.flush()
+            tell(f"what was done cannot be noted for the server's log: {log.reason}")
         if errors:
             raise QueueError("; ".join(errors))
 
     @contextmanager
-    def _spool(self) -> Iterator[Spool | None]:
+    def _spool(self, log: EventLog) -> Iterator[Spool | None]:
         """The queue, as one more process that changes it; None if no mail was ever queued."""
         if not _is_queue(self._directory):
             yield None
@@ -65,7 +72,7 @@ class Steering:
         spool = Spool(
             self._directory,
             deliverers=None,  # those that are there
-            log=_NoLog(),
+            log=log,
             number=lambda: 0,  # no message is put
         )
         with closing(spool):
@@ -97,8 +104,11 @@ def _is_queue(directory: Path) -> bool:
     return True
 
 
-class _NoLog:
-    """What the queue tells its log is in the answer."""
+class _Unnoted:
+    """Remembers that something was not noted; all else that the queue tells is in the answer."""
+
+    reason = ""
 
     def event(self, name: str, /, **fields: object) -> None:
-        pass
+        if name == deeds.UNNOTED:
+            self.reason = str(fields["reason"])

@@ -4,13 +4,21 @@ from __future__ import annotations
 
 import os
 import pwd
+import sys
 from contextlib import suppress
 from errno import EACCES, EPERM
 from pathlib import Path
 
+from pfsmtp.operator.text import visible
+
 
 class QueueError(Exception):
     """It cannot be done; the text is for the operator."""
+
+
+def tell(text: str) -> None:
+    """Say something to the operator that is not the answer."""
+    print(f"pfsmtp: {visible(text)}", file=sys.stderr)
 
 
 def no_such(id: str) -> str:

@@ -131,6 +131,7 @@ def test_note_that_cannot_be_left_keeps_nobody_from_deleting(files: SpoolWorld) 
     assert full.calls != []
     assert everything(files.queue) == []
     assert notes(files) == []
+    assert files.events.lines == [("deed-unnoted", {"reason": "No space left on device"})]
 
 
 @pytest.mark.parametrize("octets", [b"", b"[", b"[[1]]", b'[["hold"]]', b"\xff"])

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import time
 
 import pytest
 
 from pfsmtp.smtp.outcome import Kind
 from tests.operator.conftest import FULL, Post, server_of
+from tests.syscalls import Border, failing
 
 COMMANDS = ("retry", "hold", "release", "delete", "bounce")
 LATER = "; the server is not running, and will go on with it when it is\n"
@@ -97,6 +99,27 @@ def test_deleted_is_gone(queue: Post, id: str) -> None:
     assert id not in states(queue)
     assert len(states(queue)) == 1
     assert queue("show", id).status == 1
+
+
+def test_what_cannot_be_noted_for_the_log_is_done_and_told(queue: Post, id: str) -> None:
+    full = Border(("renameat2",), failing("renameat2", errno.ENOSPC))
+    answer = full.run(lambda: queue("delete", id, "0" * 16))
+    assert id not in states(queue)
+    assert (answer.status, answer.out) == (1, "1 message deleted\n")
+    told, why = answer.err.splitlines()
+    assert told == (
+        "pfsmtp: what was done cannot be noted for the server's log: No space left on device"
+    )
+    assert why.startswith("pfsmtp: there is no message 0")
+    assert list(queue.directory.glob("deeds.*")) == []
+
+
+def test_what_cannot_be_noted_for_the_log_is_no_failure(queue: Post, id: str) -> None:
+    full = Border(("renameat2",), failing("renameat2", errno.ENOSPC))
+    answer = full.run(lambda: queue("hold", "--all", "--json"))
+    assert (answer.status, answer.object) == (0, {"command": "hold", "count": 2})
+    assert "cannot be noted" in answer.err
+    assert set(states(queue).values()) == {"held"}
 
 
 def test_bounced_is_to_be_told_to_the_sender(queue: Post, id: str) -> None:
