@@ -4,9 +4,9 @@
         …
     injection.count
 
-All threads of the process but its main one are traced, those that it has when this begins; each
-counts its own calls. What is injected takes the place of the call: a `close` that fails has closed
-nothing. SIGKILL comes before the call is made.
+All threads of the process but its main one are traced, those that it has when this begins, and the
+one of a process that has no other; each counts its own calls. What is injected takes the place of
+the call: a `close` that fails has closed nothing. SIGKILL comes before the call is made.
 """
 
 from __future__ import annotations
@@ -63,6 +63,7 @@ class Injection:
 
     def __enter__(self) -> Self:
         tids = [tid for tid in map(int, os.listdir(f"/proc/{self._pid}/task")) if tid != self._pid]
+        tids = tids or [self._pid]
         command = [needs.tool("strace"), "-q", "-o", str(self._record)]
         command += ["-e", "trace=" + ",".join(fault.call for fault in self._faults)]
         for fault in self._faults:

@@ -1,9 +1,14 @@
-"""More than there is room for: connections, memory, descriptors. Others are served on or again."""
+"""More than there is room for: connections, memory, descriptors, threads, processes.
+
+Others are served on, or again.
+"""
 
 from __future__ import annotations
 
+import os
 import resource
 import select
+import signal
 import socket
 import struct
 import time
@@ -14,6 +19,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.faults.injection import Fault, Injection
 from tests.figures import Show
 from tests.running.measure import MIB, descriptors, processor_seconds, pss
 from tests.running.program import PATIENCE, Program, Talk, eventually
@@ -200,3 +206,44 @@ def test_without_descriptors_a_worker_does_not_spin_and_recovers_unaided(tmp_pat
 
 def readable(talks: Sequence[Talk]) -> int:
     return len(select.select([talk.socket for talk in talks], [], [], 0)[0])
+
+
+# -- threads and processes
+
+NO_MORE = (Fault("clone", "EAGAIN", 0), Fault("clone3", "EAGAIN", 0))
+"""What the kernel says to who wants a thread, or a process."""
+
+
+def test_without_threads_clients_are_told_so_and_it_recovers_unaided(tmp_path: Path) -> None:
+    with Program.inbound(tmp_path, workers={"processes": 1}) as server, Talk(server.port) as inside:
+        inside.begin()
+        workers = server.workers()
+        with ExitStack() as stack:
+            stack.enter_context(Injection(workers[0], *NO_MORE, record=tmp_path / "strace"))
+            # Threads that wait already are as good as new ones.
+            answers = [stack.enter_context(Talk(server.port)).hear()[:9] for _ in range(20)]
+            assert answers[-10:] == ["421 4.3.2"] * 10
+            server.await_event("threads-scarce")
+            assert inside.say("Subject: begun before\r\n.").startswith("250")
+        eventually(lambda: is_served(server))
+        with greeted(server, 20):
+            deliver(server)
+        assert server.workers() == workers
+        assert len(server.files("alice")) == 2
+
+
+def test_without_processes_the_others_serve_and_it_recovers_unaided(tmp_path: Path) -> None:
+    with Program.inbound(tmp_path) as server:
+        killed, other = server.workers()
+        with Injection(server.pid, *NO_MORE, record=tmp_path / "strace"):
+            os.kill(killed, signal.SIGKILL)
+            before = processor_seconds([server.pid])
+            # At once, a few times; then after pauses that grow.
+            server.await_event("fork-failed", count=7)
+            assert processor_seconds([server.pid]) - before < 0.5
+            assert server.workers() == [other]
+            deliver(server)
+        server.await_event("worker-ready", count=3)
+        assert len(server.workers()) == 2
+        deliver(server)
+        assert len(server.files("alice")) == 2

@@ -54,6 +54,13 @@ def stored(server: Program) -> list[bytes]:
     return [message.partition(b"\n\n")[2] for message in server.take("alice")]
 
 
+def leave(server: Program, client: Talk) -> None:
+    """Break the connection off, and wait until the server has done with it."""
+    before = len(server.events("connection"))
+    client.close()
+    server.await_event("connection", count=before + 1)
+
+
 # -- groups of commands
 
 
@@ -182,7 +189,7 @@ def test_chunk_of_the_largest_size_takes_no_memory_and_ends_with_the_client(
     before = max(map(pss, server.workers()))
     client.send(b"BDAT 999999999999999999 LAST\r\n" + 1000 * LOOKS_LIKE_COMMANDS)
     assert max(map(pss, server.workers())) - before < 8 * MIB
-    client.close()
+    leave(server, client)
     assert server.files("alice") == []
 
 
@@ -240,7 +247,5 @@ def test_chunk_that_the_client_breaks_off_leaves_nothing(server: Program, client
     envelope(client)
     client.send(bdat(b"Subject: a\r\n\r\n") + b"BDAT 100 LAST\r\nhalf")
     assert client.hear().startswith("250")
-    client.close()
-    with Talk(server.port) as other:
-        other.greet()
+    leave(server, client)
     assert server.files("alice") == []

@@ -10,6 +10,9 @@ import threading
 import time
 from pathlib import Path
 
+import pytest
+
+from tests.certificates import make_pair
 from tests.running.program import USERS, Program, Talk, eventually, free_port
 
 MESSAGE = b"Subject: a\r\n\r\nb\r\n"
@@ -143,6 +146,37 @@ def test_reload_takes_the_new_users_and_a_faulty_file_keeps_the_old(inbound: Pro
     assert len(inbound.stored("carol")) == 2
 
 
+@pytest.mark.parametrize("name", ["pfsmtp.toml", "users", "tls/cert.pem", "tls/key.pem"])
+def test_p3_faulty_file_keeps_the_old_generation_until_it_is_mended(
+    inbound: Program, name: str
+) -> None:
+    file = inbound.directory / name
+    good = file.read_bytes()
+    workers = inbound.workers()
+    other = make_pair(inbound.directory, "other", ["mx.example.org"])
+    # Without a certificate there would be a new one, of our own making.
+    last = other.certificate.read_bytes() if name == "tls/cert.pem" else None
+    for faulty in (b"garbage", last):
+        before = len(inbound.events("reload-failed"))
+        if faulty is None:
+            file.unlink()
+        else:
+            file.write_bytes(faulty)
+        inbound.signal(signal.SIGHUP)
+        failed = inbound.await_event("reload-failed", count=before + 1)[-1]
+        assert str(file) in failed["reason"]
+        with Talk(inbound.port) as client:
+            client.start_tls()
+            client.hello()
+            client.envelope()
+            assert client.say("Subject: as ever\r\n.").startswith("250")
+    assert inbound.workers() == workers
+    file.write_bytes(good)
+    inbound.signal(signal.SIGHUP)
+    inbound.await_event("generation-ready", count=2)
+    deliver(inbound.port)
+
+
 def test_reload_binds_a_new_address_and_lets_go_of_an_old_one(inbound: Program) -> None:
     old, new = inbound.port, free_port()
     inbound.reconfigure(listen={"smtp": [f"127.0.0.1:{new}"], "smtps": []})
@@ -209,8 +243,6 @@ def test_users_of_the_harness_are_those_of_the_map(inbound: Program) -> None:
 
 def test_workers_of_a_server_started_by_root_are_those_of_the_user(tmp_path: Path) -> None:
     if os.geteuid() != 0:
-        import pytest
-
         pytest.skip("only root can become another user")
     tmp_path.chmod(0o755)
     mail = tmp_path / "mail"
