@@ -5,12 +5,16 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
 
 import pytest
 
 from pfsmtp.process import landlock as kernel
+
+ROOT = Path(__file__).parents[1]
 
 
 def lacking(reason: str) -> NoReturn:
@@ -32,6 +36,22 @@ def root() -> None:
     """To be root, which not everybody is in CI either."""
     if os.geteuid() != 0:
         pytest.skip("only root can do this")
+
+
+def interpreter(prefix: Sequence[str]) -> None:
+    """To run Python and what is tested as somebody else, who may not be let into its directory.
+
+    `prefix` is a command that becomes that user.
+    """
+    tried = subprocess.run(
+        [*prefix, sys.executable, "-c", "import pfsmtp.cli, msgspec"],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )
+    if tried.returncode:
+        said = tried.stderr.strip().rpartition("\n")[2]
+        pytest.skip(f"other users cannot run {sys.executable}: {said}")
 
 
 def landlock(abi: int) -> None:
