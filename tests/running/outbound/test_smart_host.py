@@ -6,6 +6,7 @@ has it (SSL_CERT_FILE), or by the configuration.
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -153,6 +154,26 @@ def test_authorities_that_cannot_be_used_stop_the_start(
     said = server.errors.read_text()
     assert f"{file}: " in said
     assert "Traceback" not in said
+
+
+def test_authorities_that_cannot_be_used_at_a_reload_leave_those_there_were(
+    site: Site, tmp_path: Path
+) -> None:
+    file = tmp_path / "authorities.pem"
+    file.write_bytes(site.authority.read_bytes())
+    with site.outbound(tmp_path / "out", authorities=str(file)) as server:
+        for octets in (b"garbage", None):
+            failures = len(server.events("reload-failed"))
+            if octets is None:
+                file.unlink()
+            else:
+                file.write_bytes(octets)
+            server.signal(signal.SIGHUP)
+            failed = server.await_event("reload-failed", count=failures + 1)[-1]
+            assert f"{file}: " in failed["reason"]
+        submit(server, "bob@nowhere.test")
+        end = outcome(server, "bob@nowhere.test")
+        assert (end["event"], end["tls"][-5:]) == ("delivered", "valid")
 
 
 def test_password_that_others_can_read_is_not_used(site: Site, tmp_path: Path) -> None:
