@@ -225,7 +225,8 @@ def plot(path: Path, rows: Sequence[Held]) -> None:
     series: dict[str, list[tuple[float, float]]] = {}
     for row in rows:
         series.setdefault(row.server, []).append((row.connections, row.memory_kib / 1024))
-    plots.lines(path, [("memory (PSS), MiB", series)], title="memory", across="open connections")
+    panel = plots.Panel("memory (PSS), MiB", "open connections", series)
+    plots.lines(path, [[panel]], title="memory")
 
 
 def arguments() -> argparse.Namespace:

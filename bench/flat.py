@@ -22,19 +22,16 @@ from pathlib import Path
 
 import plots
 from comparison import (
-    Cell,
-    RunFailedError,
     add_server_options,
     await_delivery,
     describe,
     leave_site,
     open_site,
-    run_load,
-    smtp_source,
     versions,
 )
 from dialogue import Client, message
 from inbound import IntoMaildirs
+from loads import Cell, RunFailedError, run_load, smtp_source
 from measure import HostTime, Machine, markdown_table
 from outbound import ThroughRelay
 from peers import DOMAIN, PeerError, Pfsmtp, Server, Site, running
@@ -207,11 +204,17 @@ def table(costs: Sequence[Cost]) -> str:
 
 
 def plot(path: Path, costs: Sequence[Cost]) -> None:
-    series: dict[str, list[tuple[float, float]]] = {}
+    cpu: dict[str, list[tuple[float, float]]] = {}
+    rate: dict[str, list[tuple[float, float]]] = {}
     for cost in costs:
-        series.setdefault(f"pfsmtp {cost.place}", []).append((cost.there, cost.cpu_per_1000))
-    panel = ("CPU s for 1,000 messages", series)
-    plots.lines(path, [panel], title="cost", across="messages there before", logarithmic=True)
+        name = f"pfsmtp {cost.place}"
+        cpu.setdefault(name, []).append((cost.there, cost.cpu_per_1000))
+        rate.setdefault(name, []).append((cost.there, cost.rate))
+    panels = [
+        plots.Panel(up, "messages there before", series, x_scale="symlog")
+        for up, series in (("messages a second", rate), ("CPU s for 1,000 messages", cpu))
+    ]
+    plots.lines(path, [panels], title="cost of a message")
 
 
 def arguments() -> argparse.Namespace:

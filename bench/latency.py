@@ -18,9 +18,10 @@ import sys
 import time
 from array import array
 
-from comparison import Cell, arguments
+from comparison import arguments
 from dialogue import Client, message
 from inbound import IntoMaildirs
+from loads import Cell
 from measure import HostTime
 from peers import DOMAIN, PeerError, Server, Site, running
 from waits import Comparison, Waits

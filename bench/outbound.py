@@ -16,13 +16,15 @@ from __future__ import annotations
 import sys
 import time
 
-from comparison import Cell, RunFailedError, arguments, compare, run_load, smtp_source
+from comparison import arguments, compare
+from loads import Cell, RunFailedError, run_load, smtp_source
 from peers import DOMAIN, Postfix, Server, Site
 from relays import PfsmtpRelay, PostfixRelay, domains
 
 CONNECTIONS = (1, 10, 50)
 SIZES = ("1k", "100k")
 DOMAINS = 100
+WORDS = ("domains", "reuse")
 QUICK = ("10:1k", "50:1k")
 ALL = tuple(
     f"{connections}:{size}{spread}"
@@ -94,7 +96,7 @@ def _relay(server: Server) -> PfsmtpRelay | PostfixRelay:
 
 
 def main() -> int:
-    options = arguments(__doc__, cells=ALL, quick=QUICK, words=("domains", "reuse"))
+    options = arguments(__doc__, cells=ALL, quick=QUICK, words=WORDS)
     return compare(ThroughRelay(command=options.pfsmtp, settings=options.settings), options)
 
 

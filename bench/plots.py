@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib
 import statistics
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,8 @@ COLOURS = {"postfix": "#8a8d91", "pfsmtp": "#1f6fb4"}
 MARKS = {"postfix": "s", "pfsmtp": "o"}
 STYLES = ("-", "--", ":", "-.")
 INCH_WIDE, INCH_HIGH = 5.2, 3.6
+LINEAR_BELOW = {"symlog": {"linthresh": 1000}}
+"""What a scale takes: one that begins with nothing is no logarithm there."""
 
 Series = Mapping[str, Sequence[tuple[float, float]]]
 """Points by name; a name is that of a server, perhaps with what differs behind it."""
@@ -43,36 +46,59 @@ def _figure() -> Callable[..., Any]:
     return figure
 
 
-def lines(
-    path: Path,
-    panels: Sequence[tuple[str, Series]],
-    *,
-    title: str,
-    across: str,
-    logarithmic: bool = False,
-) -> None:
-    """One panel beside the other, each named by its y-axis, all with the same x-axis."""
-    figure = _figure()(figsize=(INCH_WIDE * len(panels), INCH_HIGH), layout="constrained")
+@dataclass(frozen=True, slots=True)
+class Panel:
+    """One picture: what its axes say, and what is drawn in it. A scale is one of matplotlib's."""
+
+    up: str
+    across: str
+    series: Series
+    x_scale: str = "linear"
+    y_scale: str = "linear"
+
+
+def lines(path: Path, rows: Sequence[Sequence[Panel]], *, title: str) -> None:
+    """Rows of panels, as many in each; a line in them for each of the series."""
+    across = len(rows[0])
+    figure = _figure()(figsize=(INCH_WIDE * across, INCH_HIGH * len(rows)), layout="constrained")
     figure.suptitle(title, fontsize=10)
-    for axes, (up, series) in zip(_axes(figure, len(panels)), panels, strict=True):
-        for number, (name, points) in enumerate(series.items()):
-            server, _, rest = name.partition(" ")
-            axes.plot(
-                [x for x, _ in points],
-                [y for _, y in points],
-                color=COLOURS.get(server),
-                marker=MARKS.get(server, "o"),
-                linestyle=STYLES[_rank(series, number) % len(STYLES)],
-                label=name if rest else server,
-            )
-        axes.set_xlabel(across)
-        axes.set_ylabel(up)
-        axes.set_ylim(bottom=0)
-        if logarithmic:
-            axes.set_xscale("symlog", linthresh=1000)
-        axes.grid(alpha=0.3)
-        axes.legend(fontsize=8)
+    for axes_of_row, row in zip(_axes(figure, len(rows), across), rows, strict=True):
+        for axes, panel in zip(axes_of_row, row, strict=True):
+            _draw(axes, panel)
     figure.savefig(path)
+
+
+def _draw(axes: Any, panel: Panel) -> None:
+    for number, (name, points) in enumerate(panel.series.items()):
+        server, _, rest = name.partition(" ")
+        axes.plot(
+            [x for x, _ in points],
+            [y for _, y in points],
+            color=COLOURS.get(server),
+            marker=MARKS.get(server, "o"),
+            linestyle=STYLES[_rank(panel.series, number) % len(STYLES)],
+            label=name if rest else server,
+        )
+    axes.set_xlabel(panel.across)
+    axes.set_ylabel(panel.up)
+    axes.set_xscale(panel.x_scale, **LINEAR_BELOW.get(panel.x_scale, {}))
+    axes.set_yscale(panel.y_scale)
+    if panel.x_scale == "log":
+        _number_plainly(axes.xaxis, (1,))
+    if panel.y_scale == "log":
+        _number_plainly(axes.yaxis, (1, 2, 5))
+    if panel.y_scale == "linear":
+        axes.set_ylim(bottom=0)
+    axes.grid(alpha=0.3)
+    axes.legend(fontsize=8)
+
+
+def _number_plainly(axis: Any, digits: Sequence[int]) -> None:
+    """100 rather than a power of ten on a logarithmic axis, and others that begin with `digits`."""
+    ticker = importlib.import_module("matplotlib.ticker")
+    axis.set_major_locator(ticker.LogLocator(subs=digits))
+    axis.set_major_formatter("{x:g}")
+    axis.set_minor_formatter(ticker.NullFormatter())
 
 
 def bars(
@@ -82,7 +108,7 @@ def bars(
     figure = _figure()(
         figsize=(2 + 0.9 * len(groups) * len(series), INCH_HIGH), layout="constrained"
     )
-    (axes,) = _axes(figure, 1)
+    ((axes,),) = _axes(figure, 1, 1)
     width = 0.8 / len(series)
     for number, (name, values) in enumerate(series.items()):
         places = [place + width * (number - (len(series) - 1) / 2) for place in range(len(groups))]
@@ -104,8 +130,8 @@ def medians(pairs: Iterable[tuple[float, float]]) -> list[tuple[float, float]]:
     return [(x, statistics.median(at[x])) for x in sorted(at)]
 
 
-def _axes(figure: Any, count: int) -> list[Any]:
-    return list(figure.subplots(1, count, squeeze=False)[0])
+def _axes(figure: Any, high: int, wide: int) -> list[list[Any]]:
+    return [list(row) for row in figure.subplots(high, wide, squeeze=False)]
 
 
 def _rank(series: Series, number: int) -> int:

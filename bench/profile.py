@@ -28,9 +28,9 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+import inbound
+import outbound
 from comparison import (
-    Cell,
-    RunFailedError,
     Workload,
     add_server_options,
     await_delivery,
@@ -40,9 +40,8 @@ from comparison import (
     versions,
 )
 from flame import gather, render
-from inbound import IntoMaildirs
+from loads import Cell, RunFailedError
 from measure import Machine, markdown_table
-from outbound import ThroughRelay
 from peers import PeerError, Pfsmtp, Server, running
 
 EVENTS = ("context-switches", "cpu-migrations", "page-faults", "syscalls:sys_enter_futex")
@@ -110,7 +109,7 @@ class Profile:
         self._cell = cell
 
     def load(self, messages: int) -> None:
-        goal = self._workload.delivered(self._server) + messages
+        goal = self._workload.delivered(self._server) + messages * self._cell.recipients
         self._workload.send(self._server, self._cell, messages)
         await_delivery(self._workload, self._server, goal)
 
@@ -225,7 +224,7 @@ def arguments() -> argparse.Namespace:
     add_server_options(parser)
     options = parser.parse_args()
     options.only = [Pfsmtp.name]
-    words = ("reuse",) if options.role == "inbound" else ("domains", "reuse")
+    words = inbound.WORDS if options.role == "inbound" else outbound.WORDS
     try:
         options.cell = Cell.parse(options.cell, words)
     except ValueError as error:
@@ -253,7 +252,7 @@ def profile(options: argparse.Namespace, workload: Workload, server: Server) -> 
 
 def main() -> int:
     options = arguments()
-    kind = IntoMaildirs if options.role == "inbound" else ThroughRelay
+    kind = inbound.IntoMaildirs if options.role == "inbound" else outbound.ThroughRelay
     workload: Workload = kind(command=options.pfsmtp, settings=options.settings)
     try:
         known = versions(options)

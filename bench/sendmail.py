@@ -22,8 +22,9 @@ from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 
-from comparison import Cell, arguments
+from comparison import arguments
 from dialogue import message
+from loads import Cell
 from measure import HostTime
 from peers import DOMAIN, PeerError, Postfix, Server, Site, running
 from relays import PfsmtpRelay, PostfixRelay

@@ -15,9 +15,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import plots
-from comparison import NAMES, Cell, describe, leave_site, open_site, versions
+from comparison import describe, leave_site, open_site, versions
+from loads import Cell
 from measure import Machine, markdown_table
 from peers import PeerError, Site
+from runs import NAMES
 
 
 @dataclass(frozen=True, slots=True)
