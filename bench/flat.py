@@ -5,8 +5,8 @@
 2. In the queue: messages for a domain that cannot be looked up wait there, up to each size; then
    messages for another domain are relayed and measured, and the server is stopped and started.
 
-    bench/flat.py                           up to 100,000 of both
-    bench/flat.py --maildir 1000 1000000 --queue
+    bench/flat.py                           up to 1,000,000 and 100,000: some minutes
+    bench/flat.py --maildir 1000 10000 --queue
 """
 
 from __future__ import annotations
@@ -14,10 +14,11 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import statistics
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import plots
@@ -36,8 +37,9 @@ from measure import HostTime, Machine, markdown_table
 from outbound import ThroughRelay
 from peers import DOMAIN, PeerError, Pfsmtp, Server, Site, running
 from relays import LATER, PfsmtpRelay, domains
+from runs import text_of
 
-MAILDIR = (1_000, 10_000, 100_000)
+MAILDIR = (1_000, 10_000, 100_000, 1_000_000)
 QUEUE = (0, 1_000, 10_000, 100_000)
 LOAD = Cell(10, 1024)
 FILLING = Cell(20, 1024, ("reuse",))
@@ -48,7 +50,7 @@ PATIENCE = 60.0
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """What messages cost beside so many."""
+    """What one load of messages cost beside so many."""
 
     place: str
     there: int
@@ -56,7 +58,7 @@ class Cost:
     rate: float
     cpu_per_1000: float
     steal: float
-    start_ms: float | None = None  # from the start to the delivery of a new message
+    start_ms: float | None = None  # thereafter, from a start to the delivery of a new message
 
 
 class Fill:
@@ -83,28 +85,31 @@ def send(server: Server, cell: Cell, messages: int, recipient: str) -> None:
     run_load(smtp_source(server, cell, messages, sender=f"load@{DOMAIN}", recipient=recipient))
 
 
-def in_maildir(workload: IntoMaildirs, site: Site, sizes: Sequence[int], count: int) -> list[Cost]:
-    """Deliver `count` messages to a Maildir of each size. Raises RunFailedError."""
+def in_maildir(workload: IntoMaildirs, site: Site, options: argparse.Namespace) -> list[Cost]:
+    """Deliver to a Maildir of each size. Raises RunFailedError."""
     costs = []
     with running(workload.server(Pfsmtp.name, LOAD, site)) as server:
         workload.send(server, LOAD, WARM_UP)
         (new,) = (path for path in server.new_directories() if path.exists())
         fill = Fill(new)
-        for size in sizes:
+        for size in sorted(options.maildir):
             fill.up_to(size)
             before = workload.delivered(server)
-            host, cpu, began = HostTime.now(), server.cpu_seconds(), time.perf_counter()
-            workload.send(server, LOAD, count)
-            seconds = time.perf_counter() - began
-            cpu = server.cpu_seconds() - cpu
-            if workload.delivered(server) != before + count:
-                raise RunFailedError(f"not all of {count} messages are in {new}")
-            costs.append(_cost("Maildir", size, count, seconds=seconds, cpu=cpu, host=host))
+            for _ in range(options.repeats):
+                host, cpu, began = HostTime.now(), server.cpu_seconds(), time.perf_counter()
+                workload.send(server, LOAD, options.messages)
+                seconds = time.perf_counter() - began
+                cpu = server.cpu_seconds() - cpu
+                costs.append(
+                    _cost("Maildir", size, options.messages, seconds=seconds, cpu=cpu, host=host)
+                )
+            if workload.delivered(server) != before + options.repeats * options.messages:
+                raise RunFailedError(f"not all that was sent is in {new}")
     return costs
 
 
-def in_queue(workload: ThroughRelay, site: Site, sizes: Sequence[int], count: int) -> list[Cost]:
-    """Relay `count` messages while so many wait for another domain. Raises RunFailedError."""
+def in_queue(workload: ThroughRelay, site: Site, options: argparse.Namespace) -> list[Cost]:
+    """Relay messages while so many wait for another domain. Raises RunFailedError."""
     costs = []
     waiting = 0
     server = workload.server(Pfsmtp.name, LOAD, site)
@@ -112,19 +117,20 @@ def in_queue(workload: ThroughRelay, site: Site, sizes: Sequence[int], count: in
     with running(server):
         workload.send(server, LOAD, WARM_UP)
         await_delivery(workload, server, WARM_UP)
-        for size in sizes:
+        for size in sorted(options.queue):
             if size > waiting:
                 send(server, FILLING, size - waiting, f"u@{LATER}")
                 waiting = size
-            goal = workload.delivered(server) + count
-            host, cpu, began = HostTime.now(), server.cpu_seconds(), time.time()
-            workload.send(server, LOAD, count)
-            seconds = await_delivery(workload, server, goal) - began
-            cpu = server.cpu_seconds() - cpu
-            start = restart(workload, server)
-            costs.append(
-                _cost("queue", size, count, seconds=seconds, cpu=cpu, host=host, start_ms=start)
-            )
+            for _ in range(options.repeats):
+                goal = workload.delivered(server) + options.messages
+                host, cpu, began = HostTime.now(), server.cpu_seconds(), time.time()
+                workload.send(server, LOAD, options.messages)
+                seconds = await_delivery(workload, server, goal) - began
+                cpu = server.cpu_seconds() - cpu
+                costs.append(
+                    _cost("queue", size, options.messages, seconds=seconds, cpu=cpu, host=host)
+                )
+            costs[-1] = replace(costs[-1], start_ms=restart(workload, server))
     return costs
 
 
@@ -157,7 +163,6 @@ def _cost(
     seconds: float,
     cpu: float,
     host: HostTime,
-    start_ms: float | None = None,
 ) -> Cost:
     cost = Cost(
         place=place,
@@ -166,7 +171,6 @@ def _cost(
         rate=count / seconds,
         cpu_per_1000=cpu / count * 1000,
         steal=HostTime.now().steal_since(host),
-        start_ms=start_ms,
     )
     print(
         f"  {place} {there}: {cost.rate:.0f} messages/s, {cost.cpu_per_1000:.2f} CPU s/1000",
@@ -176,21 +180,24 @@ def _cost(
 
 
 def table(costs: Sequence[Cost]) -> str:
-    first = {
-        place: next(c for c in costs if c.place == place) for place in {c.place for c in costs}
-    }
-    rows = [
-        [
-            cost.place,
-            f"{cost.there:,}",
-            f"{cost.rate:.0f}",
-            f"{cost.cpu_per_1000:.2f}",
-            f"{cost.cpu_per_1000 / first[cost.place].cpu_per_1000:.2f}",
-            "-" if cost.start_ms is None else f"{cost.start_ms:.0f}",
-            f"{cost.steal:.1%}",
-        ]
-        for cost in costs
-    ]
+    """A row for each place and number of messages there, medians."""
+    rows = []
+    for place, there in dict.fromkeys((cost.place, cost.there) for cost in costs):
+        of_place = [cost for cost in costs if cost.place == place]
+        of_row = [cost for cost in of_place if cost.there == there]
+        cpu = [cost.cpu_per_1000 for cost in of_row]
+        first = [cost.cpu_per_1000 for cost in of_place if cost.there == of_place[0].there]
+        rows.append(
+            [
+                place,
+                f"{there:,}",
+                text_of([cost.rate for cost in of_row], 0),
+                text_of(cpu, 2),
+                f"{statistics.median(cpu) / statistics.median(first):.2f}",
+                text_of([cost.start_ms for cost in of_row if cost.start_ms is not None], 0),
+                f"{max(cost.steal for cost in of_row):.1%}",
+            ]
+        )
     header = [
         "messages in",
         "there",
@@ -211,8 +218,13 @@ def plot(path: Path, costs: Sequence[Cost]) -> None:
         cpu.setdefault(name, []).append((cost.there, cost.cpu_per_1000))
         rate.setdefault(name, []).append((cost.there, cost.rate))
     panels = [
-        plots.Panel(up, "messages there before", series, x_scale="symlog")
-        for up, series in (("messages a second", rate), ("CPU s for 1,000 messages", cpu))
+        plots.Panel(
+            up,
+            "messages there before",
+            {name: plots.medians(points) for name, points in of.items()},
+            x_scale="symlog",
+        )
+        for up, of in (("messages a second", rate), ("CPU s for 1,000 messages", cpu))
     ]
     plots.lines(path, [panels], title="cost of a message")
 
@@ -223,7 +235,8 @@ def arguments() -> argparse.Namespace:
     )
     parser.add_argument("--maildir", nargs="*", type=int, metavar="N", default=MAILDIR)
     parser.add_argument("--queue", nargs="*", type=int, metavar="N", default=QUEUE)
-    parser.add_argument("--messages", type=int, default=2000, help="a row (%(default)s)")
+    parser.add_argument("--messages", type=int, default=1000, help="a load (%(default)s)")
+    parser.add_argument("--repeats", type=int, default=5, help="loads a row (%(default)s)")
     add_server_options(parser)
     options = parser.parse_args()
     options.only = [Pfsmtp.name]
@@ -240,17 +253,14 @@ def main() -> int:
         site = open_site(options.directory)
         machine = Machine.describe(site.root)
         if options.maildir:
-            costs += in_maildir(
-                IntoMaildirs(**servers), site, sorted(options.maildir), options.messages
-            )
+            costs += in_maildir(IntoMaildirs(**servers), site, options)
         if options.queue:
-            costs += in_queue(
-                ThroughRelay(**servers), site, sorted(options.queue), options.messages
-            )
+            costs += in_queue(ThroughRelay(**servers), site, options)
     except (PeerError, RunFailedError, plots.NoPlotsError) as error:
         print(f"flat.py: {error}", file=sys.stderr)
         return 1
-    print(f"\n{describe(machine, known, options)}\n10 connections, 1 KiB, one message each\n")
+    print(f"\n{describe(machine, known, options)}")
+    print(f"10 connections, 1 KiB, one message each; medians of {options.repeats}\n")
     print(table(costs))
     if options.json:
         figures = {"machine": machine.as_dict(), "versions": known, "settings": options.settings}
