@@ -2,7 +2,8 @@
 
 1. Memory: so many connections are opened, say EHLO, and stay; then the memory of all processes of
    the server is added up (PSS), and one more client delivers a message and is timed.
-2. Idle: CPU time of all processes in `--idle` seconds, with the connections of the last row open.
+2. Idle: CPU time of all processes in `--idle` seconds, with no connection open, and with as many as
+   in the last row.
 3. Start: from the start of the program to its first 250 for a message.
 
     bench/connections.py                    up to 10,000 connections, Postfix up to 2,000
@@ -15,7 +16,6 @@ from __future__ import annotations
 import argparse
 import json
 import resource
-import statistics
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -27,8 +27,9 @@ from pathlib import Path
 import plots
 from comparison import add_server_options, describe, leave_site, open_site, versions
 from dialogue import Client, UnexpectedReplyError, message
-from measure import TICKS_PER_SECOND, Machine, markdown_table, memory_kib
+from measure import Machine, markdown_table, memory_kib
 from peers import DOMAIN, PeerError, Pfsmtp, Postfix, Server, Site, running
+from runs import text_of
 
 OPEN = (0, 500, 2000, 10_000)
 QUICK = (0, 500)
@@ -56,12 +57,19 @@ class Held:
 
 @dataclass(frozen=True, slots=True)
 class Rest:
-    """What a server costs that has nothing to do, and how soon it is there."""
+    """What a server costs that has nothing to do."""
 
     server: str
     connections: int
     seconds: float
     cpu_seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Starts:
+    """How soon a server is there."""
+
+    server: str
     start_ms: list[float]
 
 
@@ -121,13 +129,14 @@ def measure_memory(server: Server, counts: Sequence[int]) -> Iterator[Held]:
         yield row
 
 
-def measure_rest(server: Server, count: int, seconds: float) -> tuple[float, float]:
+def measure_rest(server: Server, count: int, seconds: float) -> Rest:
     """CPU seconds of a server that holds connections and has nothing to do, in so many seconds."""
     with held(server, count):
         time.sleep(SETTLE_SECONDS)
         before, began = server.cpu_seconds(), time.perf_counter()
         time.sleep(seconds)
-        return server.cpu_seconds() - before, time.perf_counter() - began
+        cpu, took = server.cpu_seconds() - before, time.perf_counter() - began
+    return Rest(server.name, count, took, cpu)
 
 
 def measure_start(server: Server) -> float:
@@ -152,6 +161,7 @@ class Measurement:
         self.options = options
         self.rows: list[Held] = []
         self.rests: list[Rest] = []
+        self.starts: list[Starts] = []
         self._site = site
 
     def measure(self, name: str) -> None:
@@ -159,12 +169,13 @@ class Measurement:
             count for count in self.options.open if name != Postfix.name or count <= MOST_OF_POSTFIX
         ]
         with running(make(name, self._site, self.options, connections=max(counts))) as server:
+            self.rests.append(measure_rest(server, 0, self.options.idle))
             for row in measure_memory(server, counts):
                 self.rows.append(row)
                 print(
                     f"  {name} {row.connections}: {row.memory_kib / 1024:.1f} MiB", file=sys.stderr
                 )
-            cpu, seconds = measure_rest(server, counts[-1], self.options.idle)
+            self.rests.append(measure_rest(server, counts[-1], self.options.idle))
         starts = []
         for _ in range(self.options.starts):
             server = make(name, self._site, self.options, connections=SPARE)
@@ -172,7 +183,7 @@ class Measurement:
                 starts.append(measure_start(server))
             finally:
                 server.stop()
-        self.rests.append(Rest(name, counts[-1], seconds, cpu, starts))
+        self.starts.append(Starts(name, starts))
 
 
 def memory_table(rows: Sequence[Held]) -> str:
@@ -203,7 +214,7 @@ def memory_table(rows: Sequence[Held]) -> str:
 
 
 def rest_table(rests: Sequence[Rest]) -> str:
-    header = ["server", "open", "idle s", "CPU ms", "ticks", "start to first 250, ms (least-most)"]
+    header = ["server", "open", "idle s", "CPU ms", "CPU %"]
     return markdown_table(
         header,
         [
@@ -212,13 +223,16 @@ def rest_table(rests: Sequence[Rest]) -> str:
                 str(rest.connections),
                 f"{rest.seconds:.0f}",
                 f"{rest.cpu_seconds * 1000:.1f}",
-                str(int(rest.cpu_seconds * TICKS_PER_SECOND)),
-                f"{statistics.median(rest.start_ms):.0f}"
-                f" ({min(rest.start_ms):.0f}-{max(rest.start_ms):.0f})",
+                f"{rest.cpu_seconds / rest.seconds:.2%}",
             ]
             for rest in rests
         ],
     )
+
+
+def start_table(starts: Sequence[Starts]) -> str:
+    rows = [[start.server, text_of(start.start_ms, 0)] for start in starts]
+    return markdown_table(["server", "start to first 250, ms"], rows)
 
 
 def plot(path: Path, rows: Sequence[Held]) -> None:
@@ -264,6 +278,7 @@ def main() -> int:
     print(f"\n{describe(machine, known, options)}\n")
     print(memory_table(measurement.rows))
     print(f"\n{rest_table(measurement.rests)}")
+    print(f"\n{start_table(measurement.starts)}")
     if options.json:
         figures = {
             "machine": machine.as_dict(),
@@ -271,6 +286,7 @@ def main() -> int:
             "settings": options.settings,
             "memory": [asdict(row) for row in measurement.rows],
             "rest": [asdict(rest) for rest in measurement.rests],
+            "start": [asdict(start) for start in measurement.starts],
         }
         options.json.write_text(json.dumps(figures, indent=1) + "\n")
     if options.plot:
