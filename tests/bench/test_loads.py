@@ -1,0 +1,110 @@
+"""What sends the loads: each message of a cell arrives, at a server of the benchmarks' own."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import loads
+import pytest
+from disk import DiskAlone
+from inbound import WORDS, IntoMaildirs
+from loads import Cell, RunFailedError, compiled
+from peers import PeerError, Server, Site, default_command, running
+
+from tests import needs
+
+MESSAGES = 40
+CLEAR = ("2:1k", "2:1k:reuse", "2:100k", "2:1k:ten")
+OVER_TLS = ("2:1k:tls", "2:1k:tls:resume", "2:1k:tls:reuse", "2:100k:tls")
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Site:
+    needs.tool("openssl")
+    return Site(tmp_path_factory.mktemp("bench"))
+
+
+@pytest.fixture(scope="module")
+def workload(site: Site) -> IntoMaildirs:
+    needs.tool("cc", package="gcc")
+    try:
+        compiled("load.c", site.root, libraries=("ssl", "crypto"))
+    except PeerError as error:
+        needs.lacking(str(error))
+    return IntoMaildirs(command=default_command(), settings="[workers]\nprocesses = 1")
+
+
+@pytest.fixture(scope="module")
+def server(workload: IntoMaildirs, site: Site) -> Iterator[Server]:
+    # Whatever the cell, it is the same server; this one has what sends over TLS compiled.
+    with running(workload.server("pfsmtp", Cell(1, 1024, ("tls",)), site)) as server:
+        yield server
+
+
+@pytest.mark.parametrize("text", CLEAR)
+def test_load_in_clear_arrives(text: str, workload: IntoMaildirs, server: Server) -> None:
+    needs.tool("smtp-source", package="postfix")
+    arrives(text, workload, server)
+
+
+@pytest.mark.parametrize("text", OVER_TLS)
+def test_load_over_tls_arrives(text: str, workload: IntoMaildirs, server: Server) -> None:
+    arrives(text, workload, server)
+
+
+def arrives(text: str, workload: IntoMaildirs, server: Server) -> None:
+    cell = Cell.parse(text, WORDS)
+    before = workload.delivered(server)
+    workload.send(server, cell, MESSAGES)
+    assert workload.delivered(server) == before + MESSAGES * cell.recipients
+    workload.check(server, Cell(1, 1024))
+
+
+@pytest.mark.parametrize(
+    ("options", "counts"),
+    [
+        ((), "handshakes=9 resumed=0\n"),
+        (("-R",), "handshakes=9 resumed=8\n"),
+        (("-d",), "handshakes=1 resumed=0\n"),
+    ],
+)
+def test_load_over_tls_counts_its_handshakes(
+    options: tuple[str, ...], counts: str, workload: IntoMaildirs, server: Server, site: Site
+) -> None:
+    program = compiled("load.c", site.root, libraries=("ssl", "crypto"))
+    command = [str(program), *options, "-s", "1", "-m", "9", "-l", "1024"]
+    command += ["-f", "load@bench.test", "-t", "u@bench.test", server.address]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.stdout == counts
+
+
+def test_load_that_is_refused_fails_the_run(
+    workload: IntoMaildirs, server: Server, site: Site
+) -> None:
+    program = compiled("load.c", site.root, libraries=("ssl", "crypto"))
+    with pytest.raises(RunFailedError, match="550"):
+        loads.send_over_tls(
+            program, server, Cell(1, 1024), 1, sender="a@bench.test", recipient="x@bench.test"
+        )
+
+
+def test_message_that_is_short_fails_the_run(tmp_path: Path) -> None:
+    workload = IntoMaildirs(command=default_command(), settings="")
+    server = workload.server("pfsmtp", Cell(1, 1024), Site(tmp_path))
+    new = server.new_directories()[0]
+    new.mkdir(parents=True)
+    (new / "short").write_bytes(b"x" * 900)
+    with pytest.raises(RunFailedError, match="shorter"):
+        workload.check(server, Cell(1, 1024))
+
+
+def test_disk_alone_delivers_whole_messages(site: Site) -> None:
+    needs.tool("cc", package="gcc")
+    with running(DiskAlone(site.fresh("disk"), compiled("disk.c", site.root))) as server:
+        assert isinstance(server, DiskAlone)
+        server.deliver(Cell(4, 1024), 25)
+        server.deliver(Cell(4, 1024), 25)
+        files = list(server.new_directories()[0].iterdir())
+    assert [file.stat().st_size for file in files] == [1024] * 50
