@@ -1,20 +1,23 @@
 """Figures that tests have taken, shown behind the results (not with `-q`).
 
 `--figures FILE` keeps them, too, beside those that other tests have left there: by test, as JSON.
-What a test showed that failed is not kept.
+Those of a test that failed begin with `FAILED`, until it passes.
 """
 
 from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Set
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
 
 Show = Callable[[str, Iterable[str]], None]
+
+FAILED = "**failed**"
+"""Stands before what a test has shown that failed."""
 
 
 class Figure(NamedTuple):
@@ -49,8 +52,12 @@ def pytest_terminal_summary(
 ) -> None:
     figures = config.stash.get(_FIGURES, [])
     if config.option.figures is not None:
-        failed = {report.nodeid for report in terminalreporter.getreports("failed")}
-        _keep(config.option.figures, [each for each in figures if each.test not in failed])
+        _keep(
+            config.option.figures,
+            figures,
+            failed=_tests(terminalreporter, "failed", "error"),
+            passed=_tests(terminalreporter, "passed"),
+        )
     if config.get_verbosity() < 0:
         return
     for figure in figures:
@@ -59,10 +66,36 @@ def pytest_terminal_summary(
             terminalreporter.line(line)
 
 
-def _keep(path: Path, figures: Iterable[Figure]) -> None:
+def _tests(terminalreporter: pytest.TerminalReporter, *outcomes: str) -> set[str]:
+    return {
+        report.nodeid for outcome in outcomes for report in terminalreporter.getreports(outcome)
+    }
+
+
+def _keep(path: Path, figures: Iterable[Figure], *, failed: Set[str], passed: Set[str]) -> None:
     known = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-    kept: dict[str, list[str]] = {}
-    for test, _title, lines in figures:
-        kept.setdefault(test.removeprefix("tests/"), []).extend(lines)
-    text = json.dumps({**known, **kept}, indent=1, sort_keys=True, ensure_ascii=False)
+    kept = merged(known, figures, failed=failed, passed=passed)
+    text = json.dumps(kept, indent=1, sort_keys=True, ensure_ascii=False)
     path.write_text(f"{text}\n", encoding="utf-8")
+
+
+def merged(
+    known: Mapping[str, list[str]],
+    figures: Iterable[Figure],
+    *,
+    failed: Set[str],
+    passed: Set[str],
+) -> dict[str, list[str]]:
+    """The figures that were known, and those of tests that have just run, by test."""
+    found = {_name(test): [FAILED] for test in failed}
+    for test, _title, lines in figures:
+        found.setdefault(_name(test), []).extend(lines)
+    mended = {_name(test) for test in passed}
+    still = {
+        test: lines for test, lines in known.items() if not (test in mended and FAILED in lines)
+    }
+    return {**still, **found}
+
+
+def _name(test: str) -> str:
+    return test.removeprefix("tests/")

@@ -7,6 +7,7 @@ A row of the data file, reliability.toml, is a promise or something that goes wr
 that hold it, each a file below `tests/` and a name, perhaps with the case in brackets. One without
 is shown as not yet held. Figures are those that the tests have shown, as
 `pytest --figures tests/reliability.json` keeps them, and the number of cases where they show none.
+A row of whose tests one failed when it last ran is not held.
 """
 
 from __future__ import annotations
@@ -19,6 +20,8 @@ import tomllib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+
+from tests.figures import FAILED
 
 TESTS = Path(__file__).parent
 ROOT = TESTS.parent
@@ -34,7 +37,8 @@ _HEAD = """# What the servers withstand
 
 Every promise, and everything that is known to go wrong in the world, with the tests that hold it.
 This page is written by `python -m tests.reliability` from `tests/reliability.toml`; the figures are
-those of the last `pytest --figures tests/reliability.json`. Files are those below `tests/`.
+those of the last `pytest --figures tests/reliability.json`, as is what failed. Files are those
+below `tests/`.
 Cases are runs of one test with other input. Of a single run that counts nothing, the figure is `-`.
 """
 
@@ -97,6 +101,19 @@ def missing(of: Iterable[Row], names: Names) -> list[str]:
     return sorted({test for row in of for test in row.tests} - names.known)
 
 
+def failed(of: Iterable[Row], shown: Mapping[str, Sequence[str]]) -> list[str]:
+    """The tests of these rows, or the cases, that failed when they last ran."""
+    return sorted(
+        {
+            each
+            for row in of
+            for test in row.tests
+            for each, lines in _of(test, shown)
+            if FAILED in lines
+        }
+    )
+
+
 def figures(path: Path = FIGURES) -> dict[str, list[str]]:
     if not path.exists():
         return {}
@@ -122,7 +139,7 @@ def _is_count(lines: Sequence[str]) -> bool:
 
 
 def render(of: Sequence[Row], shown: Mapping[str, Sequence[str]]) -> str:
-    held = sum(row.held for row in of)
+    held = sum(row.held and not failed([row], shown) for row in of)
     parts = [_HEAD, f"{held} of {len(of)} rows are held as a whole.\n"]
     for group in dict.fromkeys(row.group for row in of):
         parts.append(f"## {group}\n\n| what | held by | figure |\n| --- | --- | --- |\n")
@@ -143,13 +160,20 @@ def _line(row: Row, shown: Mapping[str, Sequence[str]]) -> str:
 
 def _shown(test: str, shown: Mapping[str, Sequence[str]]) -> Iterator[str]:
     """The figures of a test; of all its cases, where none is named. Tables are counted only."""
-    for each, lines in shown.items():
-        if each != test and each.partition("[")[0] != test:
-            continue
+    for each, lines in _of(test, shown):
         if len(lines) <= _TABLE:
             yield "; ".join(re.sub(r"\s{2,}", " ", line.strip()) for line in lines)
+        elif FAILED in lines:
+            yield FAILED
         elif each != test:
             yield f"{len(lines) - 1} cases"  # one line is the table's head
+
+
+def _of(test: str, shown: Mapping[str, Sequence[str]]) -> Iterator[tuple[str, Sequence[str]]]:
+    """What a test has shown, and each of its cases where none is named."""
+    for each, lines in shown.items():
+        if test in (each, each.partition("[")[0]):
+            yield each, lines
 
 
 def _escape(text: str) -> str:
@@ -162,6 +186,8 @@ def main(arguments: Sequence[str]) -> int:
     absent = missing(data, names)
     for test in absent:
         print(f"{DATA.name} names a test that does not exist: {test}", file=sys.stderr)
+    for test in failed(data, figures()):
+        print(f"failed when it last ran: {test}", file=sys.stderr)
     if arguments == ["--check"]:
         page = render(data, figures())
         stale = not PAGE.exists() or PAGE.read_text(encoding="utf-8") != page

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests import reliability
+from tests.figures import FAILED
 from tests.reliability import NO_FIGURE, NOT_HELD, Names, Row, render
 
 
@@ -55,6 +56,20 @@ def test_figures_stand_beside_the_test_that_showed_them() -> None:
     page = render(rows, shown)
     assert "| a | `t.py::test` | 12 sent; 0 lost |" in page
     assert "| b | `t.py::cases` | 1<br>2 |" in page
+
+
+def test_failure_is_seen_and_its_row_is_not_held() -> None:
+    shown = {
+        "t.py::cases[a]": [FAILED, "1 lost"],
+        "t.py::cases[b]": ["0 lost"],
+        "t.py::table[a]": [FAILED, *("a case" for _ in range(50))],
+    }
+    rows = [Row("Group", "a", ["t.py::cases"]), Row("Group", "b", ["t.py::table"])]
+    page = render([*rows, Row("Group", "c", ["t.py::cases[b]"])], shown)
+    assert f"| a | `t.py::cases` | {FAILED}; 1 lost<br>0 lost |" in page
+    assert f"| b | `t.py::table` | {FAILED} |" in page
+    assert "1 of 3 rows are held as a whole." in page
+    assert reliability.failed(rows, shown) == ["t.py::cases[a]", "t.py::table[a]"]
 
 
 def test_tables_are_counted() -> None:
