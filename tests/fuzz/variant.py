@@ -26,7 +26,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 
 _TREE = ("pfsmtp", "ext", "tests", "conf", "docs", "setup.py", "pyproject.toml", "README.md")
-_BUILT = shutil.ignore_patterns("*.so", "*.c", "__pycache__", "build")
+_BUILT = shutil.ignore_patterns("*.so", "__pycache__", "build")
 
 COMPILED = (
     "tests/smtp",
@@ -84,17 +84,27 @@ def variant(name: str) -> Variant:
     return {"checked": Variant({"PFSMTP_CYTHON_CHECKS": "1"})}[name]
 
 
+def copy_sources(target: Path) -> None:
+    """Copy what is needed to build and to test, and nothing that has been built."""
+    for name in _TREE:
+        source = ROOT / name
+        if source.is_dir():
+            shutil.copytree(source, target / name, ignore=_built_there)
+        else:
+            shutil.copy(source, target)
+
+
+def _built_there(directory: str, names: list[str]) -> set[str]:
+    made = {f"{name.removesuffix('.pyx')}.c" for name in names if name.endswith(".pyx")}
+    return _BUILT(directory, names) | made
+
+
 @contextmanager
 def built(environment: dict[str, str]) -> Iterator[Path]:
     """A copy of the tree whose extensions are built under this environment."""
     with tempfile.TemporaryDirectory(prefix="pfsmtp-built-") as directory:
         copy = Path(directory)
-        for name in _TREE:
-            source = ROOT / name
-            if source.is_dir():
-                shutil.copytree(source, copy / name, ignore=_BUILT)
-            else:
-                shutil.copy(source, copy)
+        copy_sources(copy)
         subprocess.run(
             [sys.executable, "setup.py", "-q", "build_ext", "--inplace"],
             cwd=copy,
