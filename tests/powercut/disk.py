@@ -73,7 +73,8 @@ EXT4_WITHOUT_JOURNAL = FileSystem(
     sector=4096,
     lost_and_found=True,
 )
-# Should a mount namespace of somebody's still hold the disk before, this one has the same UUID.
+# A mount namespace that somebody has made while the disk before was mounted holds it still, and
+# this one has the same UUID, for which xfs refuses it.
 XFS = FileSystem("xfs", "xfs", "xfsprogs", ("mkfs.xfs", "-q", "-f"), "loop,nouuid")
 # Its superblock is 4 KiB that are written over.
 BTRFS = FileSystem(
