@@ -59,12 +59,17 @@ class RemoteModel:
     in_message: bool = False
     """354 was said: what comes is the message."""
     transaction: Taken = field(default_factory=Taken)
+    ended: bool = False
+    """The end of a message has come since the transaction began."""
     finals: list[int] = field(default_factory=list)
     """The codes over 399 that were said since the transaction began."""
+    invited: set[int] = field(default_factory=set)
+    """334 and 354, when they were said to whatever. Who is out of step may follow them."""
 
     def begin(self) -> None:
         """A transaction is to come."""
         self.transaction = Taken()
+        self.ended = False
         self.finals.clear()
 
     def hear(self, octets: bytes) -> None:
@@ -84,12 +89,19 @@ class RemoteModel:
             assert sent == b".\r\n", "a message for nobody"
         self.heard = self.heard[len(sent) :]
         self.in_message = False
+        self.ended = True
         self.transaction.message = re.sub(rb"(\A|\r\n)\.", rb"\1", sent[:-3])
         self.waiting.append((".", b""))
         return True
 
     def _hear_command(self) -> bool:
         command = (_ANSWER if self.challenged else _COMMAND).match(self.heard)
+        if command is None and not self.honest:
+            command = _COMMAND.match(self.heard)
+            if command is None and 354 in self.invited:
+                return self._hear_message()
+            if command is None and 334 in self.invited:
+                command = _ANSWER.match(self.heard)
         assert command is not None, f"not a whole command: {self.heard[:80]!r}"
         if self.waiting and self.honest:
             assert self.pipelining, f"{self.heard[:80]!r} before {self.waiting[0]} was answered"
@@ -114,9 +126,19 @@ class RemoteModel:
             return b"554 no recipients"
         return _USUAL[verb]
 
+    def speak_unasked(self, code: int) -> None:
+        """This is said, and is no answer."""
+        self.honest = False
+        self._invite(code)
+
+    def _invite(self, code: int) -> None:
+        if code in (334, 354):
+            self.invited.add(code)
+
     def answer(self, code: int) -> None:
         """The command that waits is answered, with this code."""
         verb, argument = self.waiting.pop(0)
+        self._invite(code)
         done = code // 100 == 2
         self.over = self.over or code == 421
         if code >= 400:

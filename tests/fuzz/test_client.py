@@ -172,7 +172,7 @@ class ClientMachine(RuleBasedStateMachine):
     @precondition(lambda self: isinstance(self.step, Exchange))
     @rule(code=CODES)
     def talk_unasked(self, code: int) -> None:
-        self.remote.honest = False
+        self.remote.speak_unasked(code)
         self.coming += b"%d unasked\r\n" % code
 
     @precondition(lambda self: isinstance(self.step, Exchange) and self.coming)
@@ -311,7 +311,7 @@ class ClientMachine(RuleBasedStateMachine):
         for number, outcome in enumerate(outcomes):
             if outcome.uncertain:
                 assert outcome.kind is Kind.DEFERRED
-                assert taken.message is not None
+                assert self.remote.ended
             if not self.remote.honest:
                 continue
             recipient = b"TO:<user%d@example.org>" % number
@@ -359,6 +359,17 @@ def run(examples: int, steps: int) -> None:
 
 def test_client_keeps_to_the_protocol_whatever_the_server_says() -> None:
     run(500, 40)
+
+
+def test_rules_know_a_message_that_was_asked_for_when_nobody_had_said_data() -> None:
+    state = ClientMachine()
+    state.connect_and_be_greeted(extensions=())
+    state.transact(count=1, pieces=[], end=b"text")
+    for code in (250, 250, 354):
+        state.talk_unasked(code=code)
+        state.deliver(sizes=[])
+    assert state.remote.ended
+    state.teardown()
 
 
 @pytest.mark.slow
