@@ -12,11 +12,11 @@ directory, and gone afterwards.
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import shutil
 import subprocess
 import sys
-import sysconfig
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -25,7 +25,10 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 
-_TREE = ("pfsmtp", "ext", "tests", "conf", "docs", "setup.py", "pyproject.toml", "README.md")
+_TREE = (
+    *("pfsmtp", "ext", "tests", "conf", "docs"),
+    *("setup.py", "pyproject.toml", "README.md", "LICENSE"),
+)
 _BUILT = shutil.ignore_patterns("*.so", "__pycache__", "build")
 
 COMPILED = (
@@ -52,6 +55,18 @@ def _library(name: str) -> str:
     return found.stdout.strip()
 
 
+def _fuzzer() -> Path:
+    """What atheris has beside itself for extensions. Raises FileNotFoundError."""
+    atheris = importlib.util.find_spec("atheris")
+    if atheris is None or atheris.origin is None:
+        raise FileNotFoundError("needs atheris (pip install '.[fuzz]')")
+    fuzzer = Path(atheris.origin).parents[1] / "asan_with_fuzzer.so"
+    if not fuzzer.exists():
+        # A library that is not there is not preloaded, and that is all that is said of it.
+        raise FileNotFoundError(fuzzer)
+    return fuzzer
+
+
 @dataclass(frozen=True, slots=True)
 class Variant:
     """What is in the environment while it is built, and while it runs."""
@@ -76,10 +91,9 @@ def variant(name: str) -> Variant:
         )
     if name == "covered":
         flags = "-fsanitize=address,fuzzer-no-link -fno-omit-frame-pointer -g"
-        fuzzer = Path(sysconfig.get_path("platlib"), "asan_with_fuzzer.so")
         return Variant(
             {"CC": "clang", "LDSHARED": f"clang -shared {flags}", "CFLAGS": flags},
-            {"LD_PRELOAD": str(fuzzer), "ASAN_OPTIONS": "detect_leaks=0:abort_on_error=1"},
+            {"LD_PRELOAD": str(_fuzzer()), "ASAN_OPTIONS": "detect_leaks=0:abort_on_error=1"},
         )
     return {"checked": Variant({"PFSMTP_CYTHON_CHECKS": "1"})}[name]
 
