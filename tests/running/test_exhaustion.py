@@ -89,7 +89,8 @@ def idle(server: Program, count: int) -> list[str]:
         load = processor_seconds(server.workers()) - before
         deliver(server)
     assert load < 0.2
-    assert max(memory) < MOST_MEMORY
+    # Where others are busy, too, one worker may have taken many more of them than the other.
+    assert sum(memory) < len(memory) * MOST_MEMORY
     return [
         f"{count} idle connections: {each / 1024:.1f} KiB each, {max(memory) >> 20} MiB a worker"
     ]
