@@ -109,7 +109,7 @@ def test_p3_thousand_hups_under_load_refuse_nobody_and_lose_nothing(
         [f"{hups} HUPs, {generations} generations, {accepted} messages accepted, {stored} stored"],
     )
     assert stored == accepted > 0
-    assert generations > 100
+    assert generations > 10  # those that come while one is being made are for the next one
 
 
 def load(port: int, over: threading.Event) -> int:
