@@ -1,12 +1,15 @@
-/* Sends mail over STARTTLS, as smtp-source of Postfix does in clear.
+/* Sends mail as smtp-source of Postfix does, where that cannot: over STARTTLS, to many domains.
  *
- *     load [-dR] -s SESSIONS -m MESSAGES -l SIZE -f SENDER -t RECIPIENT 127.0.0.1:PORT
+ *     load [-cdR] -s SESSIONS -m MESSAGES -l SIZE -f SENDER -t RECIPIENT [-n DOMAINS] 127.0.0.1:PORT
  *
  * So many threads send one message after the other until all are sent: EHLO, STARTTLS, EHLO, MAIL,
  * RCPT, DATA, text, each when the reply to the one before is there. Each message has a connection
  * of its own; with -d a connection carries as many as it can. With -R each thread keeps the session
  * of its last connection, and resumes it; without, every handshake is a whole one. TLS 1.3 only,
  * and no certificate is verified, since that is not what the server pays for.
+ *
+ * With -c it sends in clear. With -n the messages go to so many domains, one after the other: a %
+ * in RECIPIENT stands for the number of the domain, from 0 on.
  *
  * At the end it prints how many handshakes there were, and how many of them resumed a session.
  * Whatever goes wrong ends it, with a line on stderr and status 1.
@@ -37,7 +40,7 @@ struct peer {
 
 static struct sockaddr_in address = {.sin_family = AF_INET};
 static const char *sender, *recipient;
-static int carry_many, resume;
+static int carry_many, resume, in_clear, domains = 1;
 static char *text; /* header, body, and the final dot */
 static size_t text_size;
 static SSL_CTX *context;
@@ -143,16 +146,23 @@ static void open_peer(struct peer *peer, SSL_SESSION *session)
         die("connecting");
     expect(peer, "220");
     command(peer, "EHLO load.bench.test\r\n", "250");
+    if (in_clear)
+        return;
     start_tls(peer, session);
     command(peer, "EHLO load.bench.test\r\n", "250");
 }
 
-static void send_message(struct peer *peer)
+static void send_message(struct peer *peer, long number)
 {
     char line[512];
+    const char *mark = strchr(recipient, '%');
     snprintf(line, sizeof line, "MAIL FROM:<%s>\r\n", sender);
     command(peer, line, "250");
-    snprintf(line, sizeof line, "RCPT TO:<%s>\r\n", recipient);
+    if (mark == NULL)
+        snprintf(line, sizeof line, "RCPT TO:<%s>\r\n", recipient);
+    else
+        snprintf(line, sizeof line, "RCPT TO:<%.*s%ld%s>\r\n", (int)(mark - recipient), recipient,
+                 number % domains, mark + 1);
     command(peer, line, "250");
     command(peer, "DATA\r\n", "354");
     put(peer, text, text_size);
@@ -163,6 +173,10 @@ static void send_message(struct peer *peer)
 static void close_peer(struct peer *peer, SSL_SESSION **session)
 {
     command(peer, "QUIT\r\n", "221");
+    if (in_clear) {
+        close(peer->fd);
+        return;
+    }
     SSL_SESSION *last = SSL_get0_session(peer->tls);
     if (resume && SSL_SESSION_is_resumable(last) && SSL_SESSION_up_ref(last)) {
         SSL_SESSION_free(*session);
@@ -173,22 +187,23 @@ static void close_peer(struct peer *peer, SSL_SESSION **session)
     close(peer->fd);
 }
 
-static int take_one(void)
+/* The number of a message that is still to be sent, down to 1; none if it is not positive. */
+static long take_one(void)
 {
-    return atomic_fetch_sub(&unsent, 1) > 0;
+    return atomic_fetch_sub(&unsent, 1);
 }
 
 static void *client(void *none)
 {
     SSL_SESSION *session = NULL;
-    int more = take_one();
-    while (more) {
+    long number = take_one();
+    while (number > 0) {
         struct peer peer;
         open_peer(&peer, session);
         do {
-            send_message(&peer);
-            more = take_one();
-        } while (more && carry_many);
+            send_message(&peer, number);
+            number = take_one();
+        } while (number > 0 && carry_many);
         close_peer(&peer, &session);
     }
     SSL_SESSION_free(session);
@@ -227,8 +242,9 @@ int main(int count, char **arguments)
 {
     int option, threads = 1;
     size_t size = 1024;
-    while ((option = getopt(count, arguments, "dRs:m:l:f:t:")) != -1) {
+    while ((option = getopt(count, arguments, "cdRs:m:l:f:t:n:")) != -1) {
         switch (option) {
+        case 'c': in_clear = 1; break;
         case 'd': carry_many = 1; break;
         case 'R': resume = 1; break;
         case 's': threads = atoi(optarg); break;
@@ -236,11 +252,13 @@ int main(int count, char **arguments)
         case 'l': size = (size_t)atol(optarg); break;
         case 'f': sender = optarg; break;
         case 't': recipient = optarg; break;
+        case 'n': domains = atoi(optarg); break;
         default: return 2;
         }
     }
     char *target = arguments[optind], *colon = target ? strchr(target, ':') : NULL;
-    if (colon == NULL || !sender || !recipient || size < LINE || threads > MOST_THREADS) {
+    if (colon == NULL || !sender || !recipient || size < LINE || threads > MOST_THREADS ||
+        domains < 1) {
         fprintf(stderr, "see the head of load.c\n");
         return 2;
     }

@@ -1,7 +1,8 @@
 """What is sent to the servers: the cells of a table, and the programs that send the load of one.
 
-In clear it is Postfix's smtp-source. That speaks no TLS, so over STARTTLS it is `load.c` beside
-this file, with the same options and the same dialogue, but for EHLO and the handshake.
+It is Postfix's smtp-source where that can do it. It speaks no TLS, and sends to one domain only; so
+there it is `load.c` beside this file, with the same options and the same dialogue, but for EHLO and
+the handshake.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from peers import PeerError, Server
+from peers import DOMAIN, PeerError, Server
 
 UNITS = {"k": 1024, "m": 1024 * 1024}
 RUN_SECONDS = 180.0
@@ -85,9 +86,7 @@ def send_over_tls(
 
     Raises RunFailedError, also where sessions were not resumed that should have been.
     """
-    command = [str(program), "-s", str(cell.connections), "-m", str(messages)]
-    command += ["-l", str(cell.size), "-t", recipient, "-f", sender]
-    command += ["-d"] if cell.reuse else []
+    command = _load(program, cell, messages, sender=sender, recipient=recipient)
     resume = "resume" in cell.words
     command += ["-R"] if resume else []
     said = run_load([*command, server.address])
@@ -100,13 +99,28 @@ def send_over_tls(
         raise RunFailedError(f"only {resumed} of {handshakes} sessions were resumed")
 
 
-def run_load(command: Sequence[str], *, octets: bytes = b"") -> str:
-    """Run what sends a load, with these octets on its stdin; returns what it says.
+def send_to_many(
+    program: Path, server: Server, cell: Cell, messages: int, *, sender: str, domains: int
+) -> None:
+    """Send the load of one cell in clear, each message to the next of so many domains.
 
-    Raises RunFailedError.
+    `program` is the compiled `load.c`. Raises RunFailedError.
     """
+    recipient = f"u@d%.{DOMAIN}"
+    command = _load(program, cell, messages, sender=sender, recipient=recipient)
+    run_load([*command, "-c", "-n", str(domains), server.address])
+
+
+def _load(program: Path, cell: Cell, messages: int, *, sender: str, recipient: str) -> list[str]:
+    command = [str(program), "-s", str(cell.connections), "-m", str(messages)]
+    command += ["-l", str(cell.size), "-t", recipient, "-f", sender]
+    return command + (["-d"] if cell.reuse else [])
+
+
+def run_load(command: Sequence[str]) -> str:
+    """Run what sends a load; returns what it says. Raises RunFailedError."""
     try:
-        done = subprocess.run(command, input=octets, capture_output=True, timeout=RUN_SECONDS)
+        done = subprocess.run(command, capture_output=True, timeout=RUN_SECONDS)
     except subprocess.TimeoutExpired as error:
         raise RunFailedError(f"{command[0]} ran past {RUN_SECONDS:.0f} s") from error
     if done.returncode:

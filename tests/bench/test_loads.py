@@ -8,10 +8,12 @@ from pathlib import Path
 
 import loads
 import pytest
+from aiosmtpd.controller import Controller
+from aiosmtpd.smtp import SMTP, Envelope, Session
 from disk import DiskAlone
 from inbound import WORDS, IntoMaildirs
-from loads import Cell, RunFailedError, compiled
-from peers import PeerError, Server, Site, default_command, running
+from loads import Cell, RunFailedError, compiled, run_load
+from peers import PeerError, Server, Site, default_command, free_port, running
 
 from tests import needs
 
@@ -78,6 +80,33 @@ def test_load_over_tls_counts_its_handshakes(
     command += ["-f", "load@bench.test", "-t", "u@bench.test", server.address]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.stdout == counts
+
+
+class Recipients:
+    """Notes for whom mail came to aiosmtpd."""
+
+    def __init__(self) -> None:
+        self.seen: list[str] = []
+
+    async def handle_DATA(self, server: SMTP, session: Session, envelope: Envelope) -> str:
+        self.seen += envelope.rcpt_tos
+        return "250 seen"
+
+
+def test_load_for_many_domains_goes_to_one_after_the_other(
+    workload: IntoMaildirs, site: Site
+) -> None:
+    program = compiled("load.c", site.root, libraries=("ssl", "crypto"))
+    handler = Recipients()
+    sink = Controller(handler, hostname="127.0.0.1", port=free_port())
+    sink.start()
+    command = [str(program), "-c", "-s", "2", "-m", "12", "-l", "1024", "-n", "4"]
+    command += ["-f", "load@bench.test", "-t", "u@d%.bench.test", f"127.0.0.1:{sink.port}"]
+    try:
+        run_load(command)
+    finally:
+        sink.stop()
+    assert sorted(handler.seen) == sorted([f"u@d{n}.bench.test" for n in range(4)] * 3)
 
 
 def test_load_that_is_refused_fails_the_run(
