@@ -22,7 +22,8 @@ import plots
 from measure import Machine, markdown_table
 
 from pfsmtp import __version__
-from pfsmtp.smtp.wire import Decoder, Input, dot_stuff, parse_path
+from pfsmtp.smtp.path import parse_path
+from pfsmtp.smtp.wire import Decoder, Input, dot_stuff
 
 ROUND_SECONDS = 0.05
 LINE_LIMIT = 2048

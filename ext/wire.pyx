@@ -1,31 +1,19 @@
-# The octets of SMTP read apart: command lines, message data, BDAT chunks, and dot-stuffing.
+# The octets of SMTP read apart: command lines, message data, BDAT chunks, and dot-stuffing. What is
+# in the argument of MAIL and RCPT is read in path.pyx.
 #
 # Only loops over octets are compiled. Which command may come when, what is answered and what
 # becomes of a message is decided in Python; so is every limit, given here as an argument.
 # pfsmtp/smtp/_wire.pyi documents what is here for its callers.
 
 from cpython.buffer cimport PyBuffer_FillInfo
-from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
-from cpython.unicode cimport PyUnicode_DecodeUTF8
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
 from libc.stdlib cimport free, malloc, realloc
 from libc.string cimport memchr, memcpy, memmove
 
 cdef enum:
     LF = 10
     CR = 13
-    SPACE = 32
-    QUOTE = 34
-    COMMA = 44
-    HYPHEN = 45
     DOT = 46
-    COLON = 58
-    LESS = 60
-    GREATER = 62
-    AT = 64
-    OPEN = 91       # [
-    BACKSLASH = 92
-    CLOSE = 93      # ]
-    DELETE = 127
 
 # An idle connection keeps SMALL octets; while a message comes in the buffer grows up to LARGE.
 cdef enum:
@@ -38,28 +26,17 @@ cdef enum:
     EIGHT_BIT = 2
 
 cdef unsigned char DATA_CLASS[256]
-cdef unsigned char ATEXT[256]      # RFC 5322 §3.2.3 atext, and octets over 127 (RFC 6531 §3.3)
-cdef unsigned char LABEL[256]      # letters, digits, hyphen, underscore, octets over 127
 
 
-cdef void _fill_tables() noexcept:
+cdef void _fill_table() noexcept:
     cdef int c
     for c in range(256):
         DATA_CLASS[c] = EIGHT_BIT if c > 127 else 0
-        ATEXT[c] = c > 127
-        LABEL[c] = c > 127
     for c in (0, CR, LF):
         DATA_CLASS[c] = SPECIAL
-    for c in b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789":
-        ATEXT[c] = 1
-        LABEL[c] = 1
-    for c in b"!#$%&'*+-/=?^_`{|}~":
-        ATEXT[c] = 1
-    for c in b"-_":
-        LABEL[c] = 1
 
 
-_fill_tables()
+_fill_table()
 
 
 class LineTooLong(Exception):
@@ -68,10 +45,6 @@ class LineTooLong(Exception):
 
 class BareLineFeed(Exception):
     """A command line holds a LF without a CR before it."""
-
-
-class PathSyntaxError(ValueError):
-    """The argument of MAIL or RCPT does not hold a path; the text says what is wrong."""
 
 
 cdef class Input:
@@ -385,131 +358,3 @@ def dot_stuff(const unsigned char[:] octets not None, bint at_line_start):
         target += 1
         start = source[i] == LF
     return result, start
-
-
-# ----------------------------------------------------------------------------- paths
-
-cdef str _text(const unsigned char* octets, Py_ssize_t length):
-    try:
-        return PyUnicode_DecodeUTF8(<const char*>octets, length, NULL)
-    except UnicodeDecodeError:
-        raise PathSyntaxError("the address is not UTF-8") from None
-
-
-cdef Py_ssize_t _domain(const unsigned char* p, Py_ssize_t i, Py_ssize_t end) except -1:
-    """The end of the domain or address literal that begins at `i` (RFC 5321 §4.1.2)."""
-    cdef Py_ssize_t label = i, begin = i
-    if i < end and p[i] == OPEN:
-        while i < end and p[i] != CLOSE:
-            if p[i] <= SPACE or p[i] >= DELETE or p[i] == GREATER or (p[i] == OPEN and i > begin):
-                raise PathSyntaxError("an address literal is like [192.0.2.1] or [IPv6:2001:db8::1]")
-            i += 1
-        if i == end:
-            raise PathSyntaxError("an address literal ends with ]")
-        return i + 1
-    while True:
-        while i < end and LABEL[p[i]]:
-            i += 1
-        if i == label or p[label] == HYPHEN or p[i - 1] == HYPHEN:
-            raise PathSyntaxError("the domain is not valid")
-        if i - label > 63 or i - begin > 255:
-            raise PathSyntaxError("the domain is too long")
-        if i == end or p[i] != DOT:
-            return i
-        i += 1
-        label = i
-
-
-def parse_path(bytes argument not None, bytes keyword not None):
-    """Read `FROM:<path> parameters` or `TO:<path> parameters` apart (RFC 5321 §4.1.2).
-
-    Returns local-part (unquoted), domain and what follows the path; `<>` gives ("", "", …), and a
-    local-part alone has the domain "". A source route is read and dropped (RFC 5321 appendix C).
-    """
-    cdef const unsigned char* p = <const unsigned char*>PyBytes_AS_STRING(argument)
-    cdef const unsigned char* k = <const unsigned char*>PyBytes_AS_STRING(keyword)
-    cdef Py_ssize_t end = PyBytes_GET_SIZE(argument), i = 0, begin, local_end, after, path
-    cdef Py_ssize_t width = PyBytes_GET_SIZE(keyword)
-    cdef unsigned char c
-    cdef bytearray unquoted = None
-    if end < width:
-        raise PathSyntaxError("the path is missing")
-    while i < width:
-        c = p[i]
-        if (c - 32 if 97 <= c <= 122 else c) != k[i]:
-            raise PathSyntaxError("the path is missing")
-        i += 1
-    while i < end and p[i] == SPACE:  # not in the grammar, but common
-        i += 1
-    if i == end or p[i] != LESS:
-        raise PathSyntaxError("the path stands in < and >")
-    path = i
-    i += 1
-    if i < end and p[i] == AT:  # a source route
-        while True:
-            i = _domain(p, i + 1, end)
-            if i + 1 < end and p[i] == COMMA and p[i + 1] == AT:
-                i += 1
-                continue
-            if i < end and p[i] == COLON:
-                i += 1
-                break
-            raise PathSyntaxError("the source route is not valid")
-    begin = i
-    if i < end and p[i] == QUOTE:
-        unquoted = bytearray()
-        i += 1
-        while i < end and p[i] != QUOTE:
-            if p[i] == BACKSLASH:
-                i += 1
-                if i == end or p[i] < SPACE or p[i] >= DELETE:
-                    raise PathSyntaxError("the quoted local-part is not valid")
-            elif p[i] < SPACE or p[i] == DELETE:
-                raise PathSyntaxError("the quoted local-part is not valid")
-            unquoted.append(p[i])
-            i += 1
-        if i == end:
-            raise PathSyntaxError("the quoted local-part does not end")
-        i += 1
-        local_end = i
-        if not unquoted:
-            raise PathSyntaxError("the local-part is empty")
-    else:
-        while i < end and ATEXT[p[i]]:
-            i += 1
-            if i + 1 < end and p[i] == DOT and ATEXT[p[i + 1]] and i > begin:
-                i += 1
-        local_end = i
-        if i == begin:
-            if i < end and p[i] == GREATER and path + 1 == i:
-                return "", "", _parameters(p, i + 1, end)
-            raise PathSyntaxError("the local-part is not valid")
-    if local_end - begin > 64:
-        raise PathSyntaxError("the local-part is too long")
-    local = _text(p + begin, local_end - begin) if unquoted is None else _unquoted(unquoted)
-    if i < end and p[i] == GREATER:
-        return local, "", _parameters(p, i + 1, end)
-    if i == end or p[i] != AT:
-        raise PathSyntaxError("the local-part is not valid")
-    begin = i + 1
-    after = _domain(p, begin, end)
-    if after == end or p[after] != GREATER:
-        raise PathSyntaxError("the domain is not valid")
-    if after + 1 - path > 256:
-        raise PathSyntaxError("the path is too long")
-    return local, _text(p + begin, after - begin), _parameters(p, after + 1, end)
-
-
-cdef str _unquoted(bytearray octets):
-    try:
-        return octets.decode("utf-8")
-    except UnicodeDecodeError:
-        raise PathSyntaxError("the address is not UTF-8") from None
-
-
-cdef bytes _parameters(const unsigned char* p, Py_ssize_t i, Py_ssize_t end):
-    if i < end and p[i] != SPACE:
-        raise PathSyntaxError("after the path comes a space, or the end")
-    while i < end and p[i] == SPACE:
-        i += 1
-    return PyBytes_FromStringAndSize(<const char*>p + i, end - i)

@@ -2,6 +2,7 @@
 
 address      mailboxes and paths, and their text forms
 command      a command line read apart
+path         the door to the compiled reader of what MAIL and RCPT name
 data         the octets between 354 and the final dot, and BDAT chunks
 reply        what the server says
 status       enhanced status codes (RFC 3463)

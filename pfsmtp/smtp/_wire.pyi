@@ -4,9 +4,6 @@ class LineTooLong(Exception):
 class BareLineFeed(Exception):
     """A command line holds a LF without a CR before it."""
 
-class PathSyntaxError(ValueError):
-    """The argument of MAIL or RCPT holds no path; the text, for the client, says what is wrong."""
-
 class Input:
     """Octets received and not yet understood.
 
@@ -65,11 +62,4 @@ def dot_stuff(octets: bytes | bytearray | memoryview, at_line_start: bool, /) ->
     """Double each dot that begins a line (RFC 5321 §4.5.2); lines end with CRLF.
 
     Returns the stuffed octets, and whether the octets behind them begin a line.
-    """
-
-def parse_path(argument: bytes, keyword: bytes, /) -> tuple[str, str, bytes]:
-    """Read `FROM:<path> parameters` apart, or `TO:…`, as `keyword` says (RFC 5321 §4.1.2).
-
-    Returns the local-part (unquoted), the domain, and the parameters. `<>` gives ("", "", …); a
-    local-part alone has the domain "". Source routes are dropped. Raises PathSyntaxError.
     """

@@ -14,10 +14,10 @@ from pfsmtp.smtp import extension
 from pfsmtp.smtp.address import Mailbox
 from pfsmtp.smtp.data import TOO_LARGE, Chunk, Data, Incoming, RefusedChunk, refusal
 from pfsmtp.smtp.errors import DeliveryFailure, PeerError
+from pfsmtp.smtp.path import PathSyntaxError, parse_path
 from pfsmtp.smtp.reply import After, Reply
 from pfsmtp.smtp.session import Session
 from pfsmtp.smtp.transaction import Transaction
-from pfsmtp.smtp.wire import PathSyntaxError, parse_path
 
 CLOSING = Reply(221, "Goodbye", (0, 0), After.CLOSE)
 IDLE = Reply(421, "Too many commands that bring no mail", (7, 0), After.CLOSE)

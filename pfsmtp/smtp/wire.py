@@ -9,9 +9,7 @@ from pfsmtp.smtp._wire import (
     Decoder,
     Input,
     LineTooLong,
-    PathSyntaxError,
     dot_stuff,
-    parse_path,
 )
 
 __all__ = [
@@ -19,7 +17,5 @@ __all__ = [
     "Decoder",
     "Input",
     "LineTooLong",
-    "PathSyntaxError",
     "dot_stuff",
-    "parse_path",
 ]

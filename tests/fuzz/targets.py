@@ -30,15 +30,14 @@ from pfsmtp.smtp.client.conversation import (
 )
 from pfsmtp.smtp.client.transaction import Remote
 from pfsmtp.smtp.envelope import Encryption, Envelope, Recipient
+from pfsmtp.smtp.path import PathSyntaxError, parse_path
 from pfsmtp.smtp.server import Need
 from pfsmtp.smtp.wire import (
     BareLineFeed,
     Decoder,
     Input,
     LineTooLong,
-    PathSyntaxError,
     dot_stuff,
-    parse_path,
 )
 from tests.smtp import reference
 from tests.smtp.fakes import FakeStore, make_dialogue
