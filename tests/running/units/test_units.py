@@ -214,3 +214,19 @@ def test_watchdog_is_fed_and_ends_who_hangs(machine: Machine) -> None:
         deliver(machine)
         deliver(machine, SUBMISSION, to=BESIDE)
         eventually(lambda: stored(machine) == 2, what=machine.errors())
+
+
+def test_watchdog_ends_who_can_serve_no_more(machine: Machine) -> None:
+    """The queue is closed to the next deliverer; the receivers have it open still."""
+    machine.install(OUTBOUND, "WatchdogSec=10\n")
+    queue = machine.var / "lib" / "pfsmtp-out" / "queue"
+    with machine.running():
+        machine.systemctl("start", OUTBOUND)
+        titles = machine.processes(OUTBOUND)
+        (deliverer,) = (pid for pid, title in titles.items() if "deliverer" in title)
+        queue.chmod(0)
+        os.kill(deliverer, signal.SIGKILL)
+        machine.await_state(OUTBOUND, "NRestarts", holds="0".__ne__, within=RESTART)
+        assert "event=worker-refused" in machine.errors()
+        queue.chmod(0o700)
+        machine.await_state(OUTBOUND, "ActiveState", holds="active".__eq__, within=RESTART)
