@@ -5,6 +5,7 @@
 # root. DIRECTORY has etc, opt and var, which stand for the machine's, and an empty dev; each FROM
 # is shown at TO, below /opt. Whatever else is of this machine cannot be written to.
 set -eu
+umask 022
 directory=$1
 shift
 

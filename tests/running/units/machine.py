@@ -102,8 +102,6 @@ class Machine:
         )
         self._script(PYTHON, f'{" ".join(variables)} exec {python} "$@"')
         self._script("/opt/pfsmtp/bin/pfsmtp", f'exec {PYTHON} -m pfsmtp "$@"')
-        for path in (home, *home.rglob("*")):
-            path.chmod(0o755 if path.is_dir() else path.stat().st_mode | 0o444)
 
     def _script(self, path: str, line: str) -> None:
         script = self.opt / Path(path).relative_to("/opt")
@@ -130,6 +128,8 @@ class Machine:
     def running(self) -> Iterator[None]:
         """Boot it, and in the end let nothing be left of it."""
         _try_namespaces()
+        for path in (self.etc, self.opt, self.var):
+            publish(path)
         try:
             self._cgroup.mkdir()
         except OSError as error:
@@ -230,6 +230,13 @@ class Machine:
             if ctypes.CDLL(None, use_errno=True).setns(namespace.fileno(), _CLONE_NEWNET):
                 raise OSError(ctypes.get_errno(), "setns")
         return socket.create_connection(("127.0.0.1", port), PATIENCE)
+
+
+def publish(path: Path) -> None:
+    """Let all users read and run what is there, whatever the umask of this process."""
+    for each in (path, *path.rglob("*")):
+        mode = each.stat().st_mode
+        each.chmod(mode | (0o555 if mode & 0o100 else 0o444))
 
 
 def _unified() -> Path:

@@ -14,7 +14,7 @@ import pytest
 
 from tests.running.program import eventually, write_toml
 from tests.running.units import probe
-from tests.running.units.machine import PYTHON, Machine
+from tests.running.units.machine import PYTHON, Machine, publish
 from tests.sendmail import front
 
 INBOUND, OUTBOUND = "pfsmtp-inbound.service", "pfsmtp-outbound.service"
@@ -77,7 +77,7 @@ def deliver(machine: Machine, port: int = 25, to: str = "alice@example.org") -> 
 def hand_over(machine: Machine, to: str) -> None:
     """Let a user send a message with the front, which finds the socket by itself."""
     if not (machine.opt / "front").exists():
-        front.build(machine.opt / "front", pfsmtp="#!/bin/false\n")
+        publish(front.build(machine.opt / "front", pfsmtp="#!/bin/false\n").parent)
     command = f"echo | /opt/front/pfsmtp-sendmail -f '' '{to}'"
     machine.run("setpriv", "--reuid=alice", "--clear-groups", "sh", "-c", command)
 
@@ -136,7 +136,7 @@ def test_units_sandbox_denies_what_a_server_has_no_business_to_do(
     anybody.chmod(0o777)
     with machine.running():
         machine.run("ln", "-s", "null", "/dev/extra")
-        machine.run("sh", "-c", "echo >/tmp/of-others")
+        machine.run("install", "-m", "644", "/dev/null", "/tmp/of-others")
         machine.systemctl("start", unit)
         machine.systemctl("start", "bare")
     could = {
