@@ -247,6 +247,12 @@ class Program:
                 self.kill()
                 raise
 
+    def reload(self) -> None:
+        """HUP, and wait until nobody serves any more who has read the old files."""
+        before = len(self.events("generation-left"))
+        self.signal(signal.SIGHUP)
+        self.await_event("generation-left", count=before + 1)
+
     # -- what it does
 
     def reconfigure(self, **changes: Any) -> None:

@@ -44,8 +44,7 @@ def test_workers_reach_nothing_but_the_directory_of_the_mail(confined: Program) 
     mail.mkdir()
     eventually(lambda: _refused_at_the_end(confined), what="refused")
     assert list(mail.rglob("*")) == []
-    confined.signal(signal.SIGHUP)
-    confined.await_event("generation-ready", count=2)
+    confined.reload()
     deliver(confined)
     assert len(confined.stored("alice")) == 1
 
@@ -79,8 +78,7 @@ def test_a_reload_brings_what_workers_cannot_read_themselves(confined: Program) 
     for file in (confined.directory / "tls").iterdir():
         file.unlink()
     (confined.directory / "users").write_text("carol : carol@example.org\n")
-    confined.signal(signal.SIGHUP)
-    confined.await_event("generation-ready", count=2)
+    confined.reload()
     deliver(confined, "carol@example.org")
     assert len(confined.stored("carol")) == 1
     assert certificate_shown(confined) != before

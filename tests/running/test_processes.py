@@ -135,8 +135,7 @@ def test_p3_nobody_who_comes_while_a_reload_goes_on_is_left_waiting(inbound: Pro
 def test_reload_takes_the_new_users_and_a_faulty_file_keeps_the_old(inbound: Program) -> None:
     users = inbound.directory / "users"
     users.write_text(users.read_text() + "carol : carol@example.org\n")
-    inbound.signal(signal.SIGHUP)
-    inbound.await_event("generation-ready", count=2)
+    inbound.reload()
     deliver(inbound.port, "carol@example.org")
     users.write_text("carol carol@example.org\n")
     inbound.signal(signal.SIGHUP)
