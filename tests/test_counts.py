@@ -1,11 +1,11 @@
-"""What a message costs, in counts that no noise touches: system calls, by name, and instructions.
+"""What a message costs, in counts that no noise touches: system calls, by name.
 
 A client sends one message after the other to a server with one worker of each kind; strace counts
 what the workers do. The counts are compared with those in `counts.json`, calls that touch the disk
 exactly, others with a little room. Who has made a message cheaper, or dearer for a reason, records
 them anew and commits them:
 
-    RECORD_COUNTS=1 pytest tests/test_counts.py
+    RECORD_COUNTS=1 pytest tests/test_counts.py tests/test_instructions.py
 
 Which thread gets a lock first is chance, so calls about locks, threads and memory are left out.
 """
@@ -14,10 +14,7 @@ from __future__ import annotations
 
 import json
 import os
-import platform
 import re
-import select
-import shutil
 import signal
 import smtplib
 import socket
@@ -49,7 +46,6 @@ CHANCE = re.compile(
     "rt_sig.*|sigaltstack|set_robust_list|rseq|exit|prctl"
 )
 ROOM = 0.25  # calls a message: the main thread of a worker ticks meanwhile
-INSTRUCTIONS_ROOM = 0.05  # of what was recorded
 
 Counts = dict[str, float]
 Send = Callable[[int], None]
@@ -150,44 +146,45 @@ def calls_a_message(output: Path) -> Counts:
     return {name: count / MESSAGES for name, count in sorted(calls.items())}
 
 
+def send_inbound(port: int, count: int, *, reuse: bool) -> None:
+    """Send so many messages to a user, over one connection, or each over its own."""
+    client = smtplib.SMTP("127.0.0.1", port)
+    for number in range(count):
+        if number and not reuse:
+            client.quit()
+            client = smtplib.SMTP("127.0.0.1", port)
+        client.sendmail("a@example.net", ["alice@example.org"], MESSAGE)
+    client.quit()
+
+
+def send_outbound(server: Program, remote: Remote, count: int) -> None:
+    """Send so many messages to another host, each when the one before has arrived there."""
+    with smtplib.SMTP("127.0.0.1", server.port) as client:
+        for _ in range(count):
+            goal = len(server.events("delivered")) + 1
+            client.sendmail("a@example.net", ["b@[127.0.0.1]"], MESSAGE)
+            eventually(lambda goal=goal: len(server.events("delivered")) == goal)  # type: ignore[misc]
+    assert remote.taken == len(server.events("delivered"))
+
+
+def outbound_program(directory: Path, remote: Remote) -> Program:
+    """A server whose messages all go to `remote`, over a connection that it keeps."""
+    relay = {"port": remote.port, "messages": 10_000}
+    return Program.outbound(directory, workers={"processes": 1}, relay=relay)
+
+
 @contextmanager
 def inbound(tmp_path: Path, *, reuse: bool) -> Iterator[tuple[Program, Send]]:
     """A server with one worker, and what sends it so many messages."""
     with Program.inbound(tmp_path, workers={"processes": 1}) as server:
-
-        def send(count: int) -> None:
-            client = smtplib.SMTP("127.0.0.1", server.port)
-            for number in range(count):
-                if number and not reuse:
-                    client.quit()
-                    client = smtplib.SMTP("127.0.0.1", server.port)
-                client.sendmail("a@example.net", ["alice@example.org"], MESSAGE)
-            client.quit()
-
-        yield server, send
+        yield server, lambda count: send_inbound(server.port, count, reuse=reuse)
 
 
 @contextmanager
 def outbound(tmp_path: Path) -> Iterator[tuple[Program, Send]]:
     """A server with a receiver and a deliverer; each message arrives before the next is sent."""
-    with (
-        Remote() as remote,
-        Program.outbound(
-            tmp_path,
-            workers={"processes": 1},
-            relay={"port": remote.port, "messages": 10_000},
-        ) as server,
-    ):
-
-        def send(count: int) -> None:
-            with smtplib.SMTP("127.0.0.1", server.port) as client:
-                for _ in range(count):
-                    goal = len(server.events("delivered")) + 1
-                    client.sendmail("a@example.net", ["b@[127.0.0.1]"], MESSAGE)
-                    eventually(lambda goal=goal: len(server.events("delivered")) == goal)  # type: ignore[misc]
-            assert remote.taken == len(server.events("delivered"))
-
-        yield server, send
+    with Remote() as remote, outbound_program(tmp_path, remote) as server:
+        yield server, lambda count: send_outbound(server, remote, count)
 
 
 SCENARIOS = {
@@ -223,36 +220,3 @@ def test_message_takes_the_system_calls_that_are_recorded(title: str, tmp_path: 
     }
     for name in sorted(counts.keys() | expected.keys()):
         assert counts.get(name, 0) == pytest.approx(expected.get(name, 0), abs=ROOM), name
-
-
-def instructions_of(pids: list[int], output: Path, action: Callable[[], None]) -> int:
-    """User-space instructions of these processes while `action` runs; skips where none are told."""
-    perf = shutil.which("perf")
-    if perf is None:
-        pytest.skip("perf is not installed")
-    command = [perf, "stat", "-x,", "-e", "instructions:u", "-o", str(output)]
-    with subprocess.Popen(
-        [*command, "-p", ",".join(map(str, pids))], stderr=subprocess.DEVNULL
-    ) as process:
-        select.select([], [], [], 0.5)  # it does not say that it has begun
-        action()
-        process.send_signal(signal.SIGINT)
-        process.wait()
-    counted = re.search(r"^(\d+),", output.read_text() if output.exists() else "", re.MULTILINE)
-    if counted is None:
-        pytest.skip("this machine does not count instructions (no performance counters)")
-    return int(counted[1])
-
-
-@pytest.mark.parametrize("title", SCENARIOS)
-def test_message_takes_the_instructions_that_are_recorded(title: str, tmp_path: Path) -> None:
-    key = f"instructions, {platform.machine()}, Python {platform.python_version()}"
-    with SCENARIOS[title](tmp_path) as (server, send):
-        send(WARM_UP)
-        count = instructions_of(server.workers(), tmp_path / "perf", lambda: send(MESSAGES))
-    if RECORDING:
-        record(key, recorded().get(key, {}) | {title: count // MESSAGES})
-    expected = recorded().get(key, {}).get(title)
-    if expected is None:
-        pytest.skip(f"nothing is recorded for {key}")
-    assert count / MESSAGES <= expected * (1 + INSTRUCTIONS_ROOM)
