@@ -33,9 +33,7 @@ class ClientStream:
     __slots__ = ("_buffer", "_clock", "_fd", "_socket", "_tls", "_view")
 
     def __init__(self, sock: socket.socket, clock: Callable[[], float]) -> None:
-        """Take over a connected socket. Raises OSError."""
-        sock.setblocking(True)
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        """Take over a connected socket, which blocks and sends at once."""
         self._socket = sock
         self._fd = sock.fileno()
         self._clock = clock

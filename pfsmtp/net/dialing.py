@@ -18,7 +18,7 @@ from typing import Self
 
 @dataclass(frozen=True, slots=True)
 class Dialed:
-    """What became of one: a connected socket that does not block, or an error."""
+    """What became of one: a connected socket that sends at once, and blocks; or an error."""
 
     address: str
     socket: socket.socket | None
@@ -85,16 +85,26 @@ class Dialing:
         for fd, _ in self._poll.poll(max(0.0, seconds) * 1000):
             address, _ = self._pending[fd]
             sock = self._take(fd)
-            number = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
-            if number == 0:
-                return Dialed(address, sock)
-            sock.close()
-            return Dialed(address, None, _error(number))
+            try:
+                _make_ready(sock)
+            except OSError as error:
+                sock.close()
+                return Dialed(address, None, error)
+            return Dialed(address, sock)
         return None
 
     def _take(self, fd: int) -> socket.socket:
         self._poll.unregister(fd)
         return self._pending.pop(fd)[1]
+
+
+def _make_ready(sock: socket.socket) -> None:
+    """Have it as `Dialed` gives it. Raises OSError if it is not connected, or already broken."""
+    number = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+    if number:
+        raise _error(number)
+    sock.setblocking(True)
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
 
 def _error(number: int) -> OSError:

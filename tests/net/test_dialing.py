@@ -61,6 +61,36 @@ def test_address_that_cannot_even_be_tried() -> None:
     assert dialing.pending == []
 
 
+def test_connection_that_breaks_as_it_is_made_ready(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Broken(socket.socket):
+        def setsockopt(self, *_: object) -> None:
+            raise OSError(errno.EIO, "Input/output error")
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        monkeypatch.setattr("pfsmtp.net.dialing.socket.socket", Broken)
+        with Dialing(listener.getsockname()[1]) as dialing:
+            dialing.start("127.0.0.1")
+            dialed = wait(dialing)
+            assert dialing.pending == []
+    assert dialed.socket is None
+    assert dialed.error is not None
+    assert dialed.error.errno == errno.EIO
+
+
+def test_connection_sends_at_once_and_blocks() -> None:
+    with (
+        socket.create_server(("127.0.0.1", 0)) as listener,
+        Dialing(listener.getsockname()[1]) as dialing,
+    ):
+        dialing.start("127.0.0.1")
+        dialed = dialing.wait(10)
+        assert dialed is not None
+        assert dialed.socket is not None
+        with dialed.socket as sock:
+            assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+            assert sock.getblocking()
+
+
 def test_first_that_answers_of_several() -> None:
     with socket.create_server(("127.0.0.2", 0)) as listener:
         port = listener.getsockname()[1]
