@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import socket
 import time
 from contextlib import ExitStack
 
@@ -205,22 +207,79 @@ def test_address_of_two_hosts_is_tried_once() -> None:
     assert host.verbs.count("MAIL") == 1
 
 
-def test_address_that_was_not_tried_after_all_may_be_probed_by_the_next() -> None:
+def returning(*addresses: str) -> BackOff[str]:
+    """What is known of addresses that failed, and whose time has come."""
     back_off: BackOff[str] = BackOff(60.0, 60.0, clock=lambda: 2000.0, random=lambda: 0.5)
-    back_off.hold("192.0.2.1", Held(1000.0, "away"))
+    for address in addresses:
+        back_off.hold(address, Held(1000.0, "away"))
+    return back_off
+
+
+def search_among(addresses: tuple[str, ...], port: int, back_off: BackOff[str]) -> Search:
+    return Search(
+        iter([Destination("mx.example.org", address) for address in addresses]),
+        port,
+        most=5,
+        timeout=10.0,
+        alone=0.01,
+        tried=set(),
+        back_off=back_off,
+        clock=time.monotonic,
+    )
+
+
+def test_address_that_was_not_tried_after_all_may_be_probed_by_the_next() -> None:
+    back_off = returning("192.0.2.1")
     for _ in range(2):
-        search = Search(
-            iter([Destination("mx.example.org", "192.0.2.1")]),
-            25,
-            most=5,
-            timeout=1.0,
-            alone=1.0,
-            tried=set(),
-            back_off=back_off,
-            clock=time.monotonic,
-        )
+        search = search_among(("192.0.2.1",), 25, back_off)
         assert search.peek() is not None
         search.leave()
+
+
+@pytest.mark.parametrize("sockets", [0, 1])
+def test_addresses_that_were_not_tried_for_want_of_sockets_may_be_probed_by_the_next(
+    monkeypatch: pytest.MonkeyPatch, sockets: int
+) -> None:
+    make_socket, left = socket.socket, iter(range(sockets))
+
+    def scarce(*arguments: int) -> socket.socket:
+        if next(left, None) is None:
+            raise OSError(errno.EMFILE, "Too many open files")
+        return make_socket(*arguments)
+
+    with Host() as host:
+        pass
+    addresses = ("127.0.0.1", "127.0.0.2")
+    back_off = returning(*addresses)
+    with BlackHole(addresses[0], host.port):
+        search = search_among(addresses, host.port, back_off)
+        with monkeypatch.context() as patch:
+            patch.setattr("pfsmtp.net.dialing.socket.socket", scarce)
+            with pytest.raises(TransientFailure):
+                search.connect()
+        search.leave()
+    assert [back_off.enter(address) for address in addresses] == [None, None]
+
+
+def test_address_that_cannot_be_asked_again_for_want_of_sockets_may_be_probed_by_the_next(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def none_left(*_: object) -> None:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    with Host() as host:
+        back_off = returning(host.address)
+        search = search_among((host.address,), host.port, back_off)
+        found = search.connect()
+        assert found is not None
+        destination, sock = found
+        sock.close()
+        with monkeypatch.context() as patch:
+            patch.setattr("pfsmtp.net.dialing.socket.socket", none_left)
+            with pytest.raises(TransientFailure):
+                search.reconnect(destination)
+        search.leave()
+    assert back_off.enter(host.address) is None
 
 
 def test_black_hole_alone_ends_with_the_time_to_connect() -> None:

@@ -20,7 +20,7 @@ from pfsmtp.delivery.relay.connection import explain
 from pfsmtp.net.dialing import Dialed, Dialing
 from pfsmtp.resolver import Destination
 from pfsmtp.smtp.client.conversation import BAD_CONNECTION
-from pfsmtp.smtp.errors import TransientFailure
+from pfsmtp.smtp.errors import DeliveryFailure, TransientFailure
 from pfsmtp.smtp.status import Status
 
 # RFC 3463 §3.5: no answer from host.
@@ -87,28 +87,43 @@ class Search:
         """
         with Dialing(self._port) as dialing:
             race = _Race(dialing, self._clock, timeout=self._timeout, alone=self._alone)
-            while True:
-                if race.wants_another and (destination := self.peek()):
-                    self._next = None
-                    race.start(destination)
-                if not race.runners:
-                    return None
-                dialed = race.wait(more=not self._exhausted)
-                for runner in race.expired():
-                    self._fail(runner.destination, "did not answer")
-                if dialed is None:
-                    continue
-                runner = race.runners.pop(dialed.address)
-                if dialed.socket is not None:
-                    self._pass_over(race)
-                    return runner.destination, dialed.socket
-                self._refused(runner.destination, dialed.error)
+            try:
+                return self._winner(race)
+            except DeliveryFailure:
+                # Those under way have shown nothing: others may probe them.
+                self._again += [runner.destination for runner in race.runners.values()]
+                raise
+
+    def _winner(self, race: _Race) -> tuple[Destination, socket.socket] | None:
+        while True:
+            if race.wants_another and (destination := self.peek()):
+                race.start(destination)
+                self._next = None
+            if not race.runners:
+                return None
+            dialed = race.wait(more=not self._exhausted)
+            for runner in race.expired():
+                self._fail(runner.destination, "did not answer")
+            if dialed is None:
+                continue
+            runner = race.runners.pop(dialed.address)
+            if dialed.socket is not None:
+                self._pass_over(race)
+                return runner.destination, dialed.socket
+            self._refused(runner.destination, dialed.error)
 
     def reconnect(self, destination: Destination) -> socket.socket | None:
-        """Connect to an address once more; None, and a failure is noted, if that fails."""
+        """Connect to an address once more; None, and a failure is noted, if that fails.
+
+        Raises TransientFailure as `connect` does.
+        """
         with Dialing(self._port) as dialing:
             race = _Race(dialing, self._clock, timeout=self._timeout, alone=self._alone)
-            race.start(destination)
+            try:
+                race.start(destination)
+            except TransientFailure:
+                self._again.append(destination)
+                raise
             while True:
                 dialed = race.wait(more=False)
                 if dialed is not None and dialed.socket is not None:
