@@ -36,6 +36,7 @@ COMPILED = (
     "tests/fuzz/test_server.py",
     "tests/fuzz/test_client.py",
     "tests/net",
+    "tests/sendmail/test_front.py",
     "tests/mailqueue/test_intake.py",
     "tests/mailqueue/test_segment.py",
     "tests/mailqueue/test_lease.py",
