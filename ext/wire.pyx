@@ -15,9 +15,11 @@ cdef enum:
     CR = 13
     DOT = 46
 
-# An idle connection keeps SMALL octets; while a message comes in the buffer grows up to LARGE.
+# An idle connection keeps SMALL octets. A message is waited for with MIDDLE, which holds most of them,
+# and a record of TLS; one that fills that gets LARGE.
 cdef enum:
     SMALL = 4096
+    MIDDLE = 16384
     LARGE = 65536
 
 # Classes of octets in message data.
@@ -154,6 +156,7 @@ cdef class Input:
     def data(self, Decoder decoder not None):
         """Decode what is held; the message's octets are returned, and taken from here."""
         cdef Py_ssize_t produced, consumed
+        cdef bint filled
         cdef unsigned char* octets = self._octets + self._start
         if self._exports:
             raise BufferError("the free space is being written to")
@@ -163,9 +166,11 @@ cdef class Input:
         if decoder.ended:
             if self._capacity > SMALL:
                 self.resize(SMALL)
-        elif self._start == self._end and self._end == self._capacity and self._capacity < LARGE:
-            self._start = self._end = 0
-            self.resize(min(4 * self._capacity, LARGE))
+        elif self._start == self._end and self._capacity < LARGE:
+            filled = self._end == self._capacity
+            self.clear()
+            if filled or self._capacity < MIDDLE:
+                self.resize(LARGE if filled else MIDDLE)
         return result
 
 

@@ -8,7 +8,7 @@ class Input:
     """Octets received and not yet understood.
 
     Two ways in: `feed`, or, without a copy, a `recv_into(input)` followed by `received(count)`. An
-    idle one holds 4 KiB; while `data` takes a large message out it grows to 64 KiB.
+    idle one holds 4 KiB; while `data` takes a message out, 16 KiB or, for a large one, 64 KiB.
     """
 
     def __buffer__(self, flags: int, /) -> memoryview:

@@ -133,19 +133,41 @@ def test_octets_received_into_the_buffer_are_those_fed(sent: bytes) -> None:
     assert octets == decode([sent], keep_cr=True)[0]
 
 
-def test_buffer_grows_while_data_fills_it_and_shrinks_at_the_end() -> None:
+def room(source: Input) -> int:
+    with memoryview(source) as space:
+        return len(space)
+
+
+def test_buffer_grows_for_a_message_and_for_one_that_fills_it_and_shrinks_at_the_end() -> None:
     source, decoder = Input(), Decoder(keep_cr=False)
-    spaces = []
-    for _ in range(4):
-        with memoryview(source) as space:
-            spaces.append(len(space))
-        receive(source, b"x" * spaces[-1])
+    rooms = [room(source)]
+    source.data(decoder)
+    for fill in (0.5, 1, 0.5, 1):
+        rooms.append(room(source))
+        receive(source, b"x" * int(rooms[-1] * fill))
         source.data(decoder)
-    assert spaces == [4096, 16384, 65536, 65536]
+    assert rooms == [4096, 16384, 16384, 65536, 65536]
     receive(source, b"\r\n.\r\n")
     source.data(decoder)
-    with memoryview(source) as space:
-        assert len(space) == 4096
+    assert room(source) == 4096
+
+
+def test_command_behind_a_short_message_is_found() -> None:
+    source, decoder = Input(), Decoder(keep_cr=False)
+    receive(source, b"MAIL FROM:<someone@example.org>\r\n")
+    source.command(512)
+    source.data(decoder)  # nothing is there yet
+    receive(source, b".\r\nQUIT\r\n")
+    source.data(decoder)
+    assert decoder.ended
+    assert source.command(512) == (b"QUIT", b"")
+
+
+def test_buffer_grows_at_once_for_a_message_that_fills_a_small_one() -> None:
+    source = Input()
+    receive(source, b"x" * room(source))
+    source.data(Decoder(keep_cr=False))
+    assert room(source) == 65536
 
 
 def test_input_refuses_to_move_while_its_space_is_lent() -> None:
