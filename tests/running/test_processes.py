@@ -171,8 +171,7 @@ def test_p3_faulty_file_keeps_the_old_generation_until_it_is_mended(
             assert client.say("Subject: as ever\r\n.").startswith("250")
     assert inbound.workers() == workers
     file.write_bytes(good)
-    inbound.signal(signal.SIGHUP)
-    inbound.await_event("generation-ready", count=2)
+    inbound.reload()
     deliver(inbound.port)
 
 

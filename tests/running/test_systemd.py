@@ -88,8 +88,7 @@ def test_sockets_serve_on_after_a_reload(
     tmp_path: Path, sockets: tuple[socket.socket, socket.socket]
 ) -> None:
     with activated(tmp_path, smtp=sockets[0]) as server:
-        server.signal(signal.SIGHUP)
-        server.await_event("generation-ready", count=2)
+        server.reload()
         deliver(port_of(sockets[0]))
 
 
@@ -116,8 +115,7 @@ def test_program_that_sends_while_the_outbound_server_restarts_waits(tmp_path: P
         server = activated(tmp_path / "server", sendmail=sendmail, outbound=str(path))
         with server:
             assert send(program, path).wait(PATIENCE) == 0
-            server.signal(signal.SIGHUP)
-            server.await_event("generation-left")
+            server.reload()
             assert send(program, path).wait(PATIENCE) == 0
             assert server.stop() == 0
             early = send(program, path)
