@@ -6,6 +6,7 @@ Those of a test that failed begin with `FAILED`, until it passes.
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 from collections.abc import Callable, Iterable, Mapping, Set
@@ -52,7 +53,7 @@ def pytest_terminal_summary(
 ) -> None:
     figures = config.stash.get(_FIGURES, [])
     if config.option.figures is not None:
-        _keep(
+        keep(
             config.option.figures,
             figures,
             failed=_tests(terminalreporter, "failed", "error"),
@@ -72,11 +73,16 @@ def _tests(terminalreporter: pytest.TerminalReporter, *outcomes: str) -> set[str
     }
 
 
-def _keep(path: Path, figures: Iterable[Figure], *, failed: Set[str], passed: Set[str]) -> None:
-    known = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-    kept = merged(known, figures, failed=failed, passed=passed)
-    text = json.dumps(kept, indent=1, sort_keys=True, ensure_ascii=False)
-    path.write_text(f"{text}\n", encoding="utf-8")
+def keep(path: Path, figures: Iterable[Figure], *, failed: Set[str], passed: Set[str]) -> None:
+    """Put them into the file, beside what is there. Other processes may do the same."""
+    with path.open("a+", encoding="utf-8") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        file.seek(0)
+        known = json.loads(file.read() or "{}")
+        kept = merged(known, figures, failed=failed, passed=passed)
+        text = json.dumps(kept, indent=1, sort_keys=True, ensure_ascii=False)
+        file.truncate(0)
+        file.write(f"{text}\n")
 
 
 def merged(
