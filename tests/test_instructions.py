@@ -42,7 +42,7 @@ RECORDED = Path(__file__).with_name("instructions.json")
 INTERPRETER = (
     f"{platform.machine()}, Python {platform.python_version()} {' '.join(platform.python_build())}"
 )
-ROOM = 0.02  # of what was recorded
+ROOM = 0.04  # of what was recorded: other processors take other ways through the C library
 
 pytestmark = pytest.mark.timeout(600)  # a start takes valgrind some seconds on an idle machine
 
