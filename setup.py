@@ -6,6 +6,7 @@ program, which is installed like a script.
 """
 
 import os
+import shlex
 
 from Cython.Build import cythonize
 from setuptools import Extension, setup
@@ -40,7 +41,13 @@ class BuildPrograms(build_scripts):
             objects = compiler.compile(
                 [source], output_dir=between, extra_postargs=["-O2", "-Wall", "-Wextra"]
             )
-            compiler.link_executable(objects, name, output_dir=self.build_dir)
+            compiler.link_executable(
+                objects,
+                name,
+                output_dir=self.build_dir,
+                # Which distutils heeds for libraries only.
+                extra_preargs=shlex.split(os.environ.get("LDFLAGS", "")),
+            )
 
 
 setup(

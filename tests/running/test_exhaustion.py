@@ -6,6 +6,7 @@ Others are served on, or again.
 from __future__ import annotations
 
 import os
+import re
 import resource
 import select
 import signal
@@ -22,6 +23,7 @@ import pytest
 from tests.faults.injection import Fault, Injection
 from tests.figures import Show
 from tests.running.measure import MIB, descriptors, processor_seconds, pss
+from tests.running.neighbour import Neighbour, Served
 from tests.running.program import PATIENCE, Program, Talk, eventually
 
 MOST_MEMORY = 150 * MIB
@@ -181,13 +183,15 @@ def test_hundred_messages_of_50_mib_at_once_leave_each_worker_small(
 # -- descriptors
 
 
-def test_without_descriptors_a_worker_does_not_spin_and_recovers_unaided(tmp_path: Path) -> None:
+def test_without_descriptors_a_worker_does_not_spin_and_recovers_unaided(
+    tmp_path: Path, show: Show
+) -> None:
     few = 64
     server = Program.inbound(tmp_path, workers={"processes": 1})
     server.prefix = ("prlimit", f"--nofile={few}:{few}")
     with server:
         workers = server.workers()
-        with ExitStack() as stack:
+        with Neighbour(server.port) as neighbour, ExitStack() as stack:
             writer = stack.enter_context(Talk(server.port))
             writer.begin()
             crowd = [stack.enter_context(Talk(server.port)) for _ in range(2 * few)]
@@ -203,6 +207,16 @@ def test_without_descriptors_a_worker_does_not_spin_and_recovers_unaided(tmp_pat
         assert len(server.files("alice")) == delivered + 1
         assert server.leftovers() == []
         assert server.workers() == workers
+        show("A neighbour of who takes all descriptors", [str(neighbour.served)])
+        hold(neighbour.served, server)
+
+
+def hold(served: Served, server: Program) -> None:
+    """Whoever was not served was told to come again, and whoever was has his mail stored."""
+    assert all(re.search(r"\(4\d\d, ", failure) for failure in served.failures), served.failures
+    assert len(served.seconds) > 0
+    # What was sent before the count began is one more.
+    assert len(server.files("bob")) == len(served.seconds) + 1
 
 
 def readable(talks: Sequence[Talk]) -> int:
@@ -233,14 +247,36 @@ def test_without_threads_clients_are_told_so_and_it_recovers_unaided(tmp_path: P
         assert len(server.files("alice")) == 2
 
 
-def test_without_processes_the_others_serve_and_it_recovers_unaided(tmp_path: Path) -> None:
+def test_without_threads_a_neighbour_of_many_is_served_or_put_off(
+    tmp_path: Path, show: Show
+) -> None:
+    with Program.inbound(tmp_path, workers={"processes": 1}) as server:
+        (worker,) = server.workers()
+        with (
+            Neighbour(server.port) as neighbour,
+            Injection(worker, *NO_MORE, record=tmp_path / "strace"),
+        ):
+            ends = time.monotonic() + 2.0
+            while time.monotonic() < ends:
+                with ExitStack() as stack:
+                    crowd = [stack.enter_context(Talk(server.port)) for _ in range(20)]
+                    assert {talk.hear()[:3] for talk in crowd} <= {"220", "421"}
+        assert server.events("threads-scarce")
+        show("A neighbour of many, without threads", [str(neighbour.served)])
+        hold(neighbour.served, server)
+
+
+def test_without_processes_the_others_serve_and_it_recovers_unaided(
+    tmp_path: Path, show: Show
+) -> None:
     with Program.inbound(tmp_path) as server:
         killed, other = server.workers()
         with Injection(server.pid, *NO_MORE, record=tmp_path / "strace"):
             os.kill(killed, signal.SIGKILL)
             before = processor_seconds([server.pid])
-            # At once, a few times; then after pauses that grow.
-            server.await_event("fork-failed", count=7)
+            with Neighbour(server.port) as neighbour:
+                # At once, a few times; then after pauses that grow.
+                server.await_event("fork-failed", count=7)
             assert processor_seconds([server.pid]) - before < 0.5
             assert server.workers() == [other]
             deliver(server)
@@ -248,3 +284,6 @@ def test_without_processes_the_others_serve_and_it_recovers_unaided(tmp_path: Pa
         assert len(server.workers()) == 2
         deliver(server)
         assert len(server.files("alice")) == 2
+        show("A neighbour of a worker that cannot be replaced", [str(neighbour.served)])
+        hold(neighbour.served, server)
+        assert neighbour.served.failures == []
