@@ -79,7 +79,7 @@ class UnitShard:
                 self._read_inbox()
 
     def call(self) -> None:
-        os.eventfd_write(self._call, 1)
+        _ring(self._call)
 
     def keep_time(self, timeout: float) -> None:
         if not self._closed:
@@ -92,7 +92,7 @@ class UnitShard:
             self.call()
 
     def wake(self) -> None:
-        os.eventfd_write(self._bell, 1)
+        _ring(self._bell)
 
     def is_due(self, now: float) -> bool:
         due = self._agenda.next_due()
@@ -150,9 +150,14 @@ class UnitShard:
         steered = False
         with self._reading:
             if not self._closed:
-                for hint in self._inbox.read():
-                    self._heed(hint)
-                    steered = steered or hint.wish is not None
+                try:
+                    for hint in self._inbox.read():
+                        self._heed(hint)
+                        steered = steered or hint.wish is not None
+                except OSError as error:
+                    # Nobody is told of it again.
+                    self._inbox.overflowed = True
+                    self._complain(error)
                 if self._inbox.overflowed:
                     self.wake()
         if steered and self._index == 0:
@@ -277,6 +282,12 @@ class UnitShard:
 
     def _complain(self, error: OSError) -> None:
         self._files.log.event("queue-trouble", reason=str(error))
+
+
+def _ring(bell: int) -> None:
+    """Never fails, since whoever rings has other things to do: at worst it rings already."""
+    with suppress(OSError):
+        os.eventfd_write(bell, 1)
 
 
 def _is_due(state: State, now: float) -> bool:

@@ -101,12 +101,15 @@ class ClientStream:
             return b""
 
     def is_quiet(self) -> bool:
-        """Whether nothing came in while nobody listened, not even the end. Never waits."""
+        """Whether nothing came in while nobody listened, not even the end. It never waits."""
         if self._tls is not None and self._tls.has_input:
             return False
         poll = select.poll()
         poll.register(self._fd, select.POLLIN)
-        return not poll.poll(0)
+        try:
+            return not poll.poll(0)
+        except OSError:
+            return False  # who cannot look had better let go of it
 
     def say_last(self, octets: bytes) -> None:
         """Send what may get lost. Never waits or raises."""

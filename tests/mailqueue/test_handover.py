@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import time
 from pathlib import Path
@@ -21,6 +22,7 @@ from pfsmtp.mailqueue.handover import (
 )
 from tests.mailqueue.conftest import START, MakeSpool, SpoolWorld, due_now, put, step
 from tests.process.forked import Child
+from tests.syscalls import Border, failing
 
 
 @pytest.fixture
@@ -259,6 +261,16 @@ def test_deliverer_hears_of_what_another_process_puts(files: SpoolWorld) -> None
     assert unit.domain == "example.org"
     assert time.monotonic() - began < 5
     assert isinstance(child.result(), str)
+
+
+def test_news_that_cannot_be_read_is_found_in_the_queue(files: SpoolWorld) -> None:
+    shard = files.shard()
+    put(files.queue, "a@example.org")
+    Border(("readv",), failing("readv", errno.EIO)).run(lambda: shard.hear(0))
+    assert files.events.names == ["queue-trouble"]
+    assert shard.due(START) is None
+    shard.keep_time(0)
+    assert shard.due(START) is not None
 
 
 def test_waiting_for_news_uses_no_cpu(files: SpoolWorld) -> None:

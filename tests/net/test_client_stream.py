@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 import socket
 import ssl
 import struct
@@ -134,6 +135,19 @@ def test_quiet_until_something_comes(pair: tuple[ClientStream, socket.socket]) -
     far.close()
     while stream.is_quiet():
         assert time.monotonic() < end
+
+
+def test_who_cannot_look_takes_it_for_not_quiet(
+    pair: tuple[ClientStream, socket.socket],
+) -> None:
+    stream, _ = pair
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (0, hard))  # poll(2) fails: EINVAL
+    try:
+        quiet = stream.is_quiet()
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert not quiet
 
 
 def test_last_said_never_waits(pair: tuple[ClientStream, socket.socket]) -> None:
