@@ -22,7 +22,7 @@ cdef enum:
     CLOSE = 93      # ]
     DELETE = 127
 
-# RFC 5321 §4.5.3.1, in octets.
+# In octets; RFC 5321 §4.5.3.1.1, §4.5.3.1.2, §4.5.3.1.3. A label is as long as the DNS has it.
 cdef enum:
     LONGEST_LOCAL_PART = 64
     LONGEST_DOMAIN = 255

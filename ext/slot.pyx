@@ -1,6 +1,5 @@
-# Whole steps of a queue slot: "lock it, write the message durably, unlock it, tell the deliverer";
-# "lock one unit and read the slot"; "record an outcome durably and unlock". The GIL is let go once
-# where a step waits for the disk, and kept where it does not: handing it over takes longer.
+# Whole steps of a queue slot with the GIL let go once: "lock it, write the message durably, unlock it,
+# tell the deliverer"; "lock one unit and read the slot"; "record an outcome durably and unlock".
 #
 # A write is durable through RWF_DSYNC: the call returns when these octets, and what is needed to find
 # them, are on disk. Locks are those of an open file description (F_OFD_SETLK): they are gone when
@@ -30,8 +29,7 @@ cdef extern from "<sys/uio.h>" nogil:
         size_t iov_len
     ssize_t pwritev2(int fd, const iovec *parts, int count, off_t offset, int flags)
     ssize_t pwritev(int fd, const iovec *parts, int count, off_t offset)
-    ssize_t preadv2(int fd, const iovec *parts, int count, off_t offset, int flags)
-    int RWF_DSYNC, RWF_NOWAIT
+    int RWF_DSYNC
 
 cdef enum:
     MOST_PARTS = 8
@@ -160,38 +158,22 @@ def store(int fd, off_t offset, off_t span, list parts not None, int pipe=-1, by
     return result
 
 
-cdef ssize_t _read_cached(int fd, char *into, Py_ssize_t size, off_t offset) noexcept nogil:
-    """Read what the kernel has in memory, and as far as it has it; -1 for any reason."""
-    cdef iovec one
-    one.iov_base = into
-    one.iov_len = size
-    return preadv2(fd, &one, 1, offset, RWF_NOWAIT)
-
-
-cdef ssize_t _read(int fd, char *into, Py_ssize_t size, off_t offset) noexcept nogil:
-    """Read, and wait for the disk; fewer octets at the end of the file; -1, and errno says why."""
-    cdef ssize_t got = pread(fd, into, size, offset)
-    while got < 0 and errno == EINTR:
-        got = pread(fd, into, size, offset)
-    return got
-
-
 def claim(int fd, off_t at, off_t offset, Py_ssize_t size):
     cdef bytes octets = PyBytes_FromStringAndSize(NULL, size)
     cdef char *into = PyBytes_AS_STRING(octets)
-    cdef ssize_t got
-    cdef int error = _lock(fd, F_WRLCK, at, 1)
+    cdef ssize_t got = 0
+    cdef int error
+    with nogil:
+        error = _lock(fd, F_WRLCK, at, 1)
+        if not error:
+            got = pread(fd, into, size, offset)
+            while got < 0 and errno == EINTR:
+                got = pread(fd, into, size, offset)
+            if got < 0:
+                error = EIO if errno == EAGAIN else errno
+                _unlock(fd, at, 1)
     if error == EAGAIN:
         return None
-    if error:
-        raise _failure(error)
-    got = _read_cached(fd, into, size, offset)
-    if got < min(size, PAGE):
-        with nogil:
-            got = _read(fd, into, size, offset)
-            if got < 0:
-                error = errno
-                _unlock(fd, at, 1)
     if error:
         raise _failure(error)
     return octets if got == size else octets[:got]

@@ -2,8 +2,7 @@
 
 `fd` is an open file description that nobody else uses meanwhile: its locks are those of one holder,
 and the kernel reports a lost write to each description once. A durable write is on disk when the
-call returns. A failure is an `OSError`. The GIL is released once for the whole of a call that waits
-for the disk, and kept in the others.
+call returns. A failure is an `OSError`. The GIL is released once for the whole of a call.
 """
 
 def store(
@@ -17,10 +16,9 @@ def store(
     """
 
 def claim(fd: int, at: int, offset: int, size: int, /) -> bytes | None:
-    """Lock the octet `at`, and read `size` octets from `offset` on; None if somebody else has it.
+    """Lock the octet `at`, and read `size` octets from `offset` on; fewer at the end of the file.
 
-    Fewer are read at the end of the file, or when the disk would have to be waited for; but always
-    a page, if there is one.
+    None when somebody else holds the lock.
     """
 
 def write(fd: int, offset: int, octets: bytes, /) -> None:

@@ -34,8 +34,8 @@ RECEIVER_CALLS = (
 )  # fmt: skip
 DELIVERER_CALLS = (
     "clone3", "close", "connect", "epoll_create1", "epoll_ctl", "epoll_wait", "fcntl", "mmap",
-    "openat", "poll", "pread64", "preadv2", "pwritev2", "read", "readv", "recvfrom", "sendto",
-    "setsockopt", "socket", "unlinkat", "write",
+    "openat", "poll", "pread64", "pwritev2", "read", "readv", "recvfrom", "sendto", "setsockopt",
+    "socket", "unlinkat", "write",
 )  # fmt: skip
 
 SAFE_ONLY_WITH = frozenset({"fsync", "pwritev2", "renameat2", "writev"})

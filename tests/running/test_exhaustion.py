@@ -220,7 +220,10 @@ def hold(served: Served, server: Program) -> None:
 
 
 def readable(talks: Sequence[Talk]) -> int:
-    return len(select.select([talk.socket for talk in talks], [], [], 0)[0])
+    poll = select.poll()  # descriptors may have large numbers
+    for talk in talks:
+        poll.register(talk.socket, select.POLLIN)
+    return len(poll.poll(0))
 
 
 # -- threads and processes
