@@ -6,9 +6,9 @@
     4  the notice is let go, and the deliverers of its recipients are told
 
 A crash after 1 or 2 leaves a draft: who claims the unit next looks whether the notice is there,
-and goes on from 3; if not, the notice is still owed. A crash after 3 leaves a prepared notice: the
-shard that finds it lets it go, unless the unit it tells about has it as a draft, and will settle
-it.
+whole, and goes on from 3; if not, the notice is still owed. A crash after 3 leaves a prepared
+notice: the shard that finds it lets it go, unless the unit it tells about has it as a draft, and
+will settle it.
 
 Each step is durable before the next. Fails with DeliveryFailure.
 """
@@ -26,6 +26,8 @@ from pfsmtp.mailqueue.handover import encode
 from pfsmtp.mailqueue.intake import Intake
 from pfsmtp.mailqueue.segment import place_in, segment_of, slot_of, unit_of
 from pfsmtp.mailqueue.slot import Damage, Notice
+from pfsmtp.mailqueue.state import Draft
+from pfsmtp.mailqueue.upkeep import check_body
 from pfsmtp.smtp.envelope import Envelope
 from pfsmtp.smtp.errors import TransientFailure
 from pfsmtp.smtp.ports import Receipt
@@ -83,16 +85,25 @@ def settle_draft(files: Files, grip: Grip) -> None:
     draft = grip.state.draft
     if draft is None:
         return
-    found = None
-    # One that is torn was never safe, and did not count.
-    with suppress(Damage):
-        found = files.segments.head_at(draft.place)
-    if found is None or found[0].id != draft.id:
+    if not _was_put(files, draft):
         grip.state = state.forgo(grip.state)
         return
     grip.state = state.told(grip.state)
     grip.write()
     let_go(files, draft.place, draft.id)
+
+
+def _was_put(files: Files, draft: Draft) -> bool:
+    """Whether a notice is there, all of it: one that is torn was never safe. Raises OSError."""
+    with suppress(Damage):
+        found = files.segments.head_at(draft.place)
+        if found is None or found[0].id != draft.id:
+            return False
+        head = found[0]
+        octets = files.segments.read(draft.place, head.end)
+        check_body(files, head, bytes(octets[head.body_at :])).close()
+        return True
+    return False
 
 
 def counts(files: Files, notice: Notice, id: int) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import itertools
+from pathlib import Path
 
 import pytest
 
@@ -27,13 +28,13 @@ BOUNCE = envelope("sender@example.net", sender=None)
 DRAFT, PUT, TOLD, LET_GO = range(4)  # the durable writes of a notice, in order
 
 
-def die_before(files: SpoolWorld, step: int) -> None:
+def die_before(files: SpoolWorld, step: int, *, body: bytes = b"notice") -> None:
     """A message fails, and its deliverer is killed before it has taken this step of the notice."""
     put(files.queue, "a@example.org")
     lease = files.claim(files.shard())
     lease.record({0: FAILED}, owed={0})
     intake = lease.report(BOUNCE, {0})
-    intake.write(b"notice")
+    intake.write(body)
     numbers = itertools.count()
     border = Border(("pwritev2",), lambda call: errno.EIO if next(numbers) >= step else None)
     if step < LET_GO:
@@ -76,6 +77,30 @@ def test_notice_that_was_put_counts_once_its_unit_has_been_claimed(files: SpoolW
     assert shard.claim(unit) is None
     assert domains(files) == ["example.net"]
     assert [unit.domain for unit in due_now(shard, START)] == ["example.net"]
+
+
+@pytest.mark.parametrize("body", [b"notice", bytes(range(256)) * 512, bytes(2 << 20)])
+def test_notice_that_was_torn_is_still_owed(files: SpoolWorld, body: bytes) -> None:
+    """A power cut may leave of a write that was never safe what was at its beginning."""
+    die_before(files, TOLD, body=body)
+    torn = [path for path in files.path.rglob("*") if path.is_file() and tear(path, body)]
+    assert len(torn) == 1
+    lease = files.claim(files.shard())
+    assert report_owed(lease) == 1
+    assert "example.net" in domains(files)
+
+
+def tear(path: Path, body: bytes) -> bool:
+    """Lose the end of a body that is in this file; whether it was."""
+    octets = path.read_bytes()
+    at = octets.find(body)
+    if at < 0:
+        return False
+    end = at + len(body)
+    with path.open("r+b") as file:
+        file.seek(end - 4)
+        file.write(b"torn")
+    return True
 
 
 def test_notice_does_not_count_before_its_unit_says_so_however_often_it_is_read(
