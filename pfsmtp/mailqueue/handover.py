@@ -119,6 +119,7 @@ class Inbox:
 
     def __init__(self, directory: durable.Directory, index: int) -> None:
         """Open the FIFO, made when missing. Raises OSError."""
+        self.fd = -1
         self.fd = _open(directory, index)
         with suppress(OSError):
             fcntl.fcntl(self.fd, fcntl.F_SETPIPE_SZ, _ROOM)
@@ -149,6 +150,9 @@ class Inbox:
         if self.fd >= 0:
             os.close(self.fd)
             self.fd = -1
+
+    def __del__(self) -> None:
+        self.close()
 
 
 def tell_of_death(queue: Path) -> None:

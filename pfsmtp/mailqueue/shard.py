@@ -60,12 +60,12 @@ class UnitShard:
         self._reading = threading.Lock()  # the inbox
         # First: what is put from now on is told, what was put before is read.
         self._inbox = Inbox(files.handover, index)
-        self._bell = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)  # for who keeps the time
+        self._bell = _Bell()  # for who keeps the time
         self._time = select.poll()
-        self._time.register(self._bell, select.POLLIN)
-        self._call = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)  # for one of those who wait
+        self._time.register(self._bell.fd, select.POLLIN)
+        self._call = _Bell()  # for one of those who wait
         self._news = select.epoll()
-        for fd in (self._inbox.fd, self._call):
+        for fd in (self._inbox.fd, self._call.fd):
             # Edge-triggered: one of them is woken, once.
             self._news.register(fd, select.EPOLLIN | select.EPOLLET)
         reader = Reader(files, self._agenda, self._is_mine, self._unclear)
@@ -75,24 +75,24 @@ class UnitShard:
 
     def hear(self, timeout: float | None = None) -> None:
         for fd, _ in self._news.poll(timeout, 1):
-            if fd != self._call:
+            if fd != self._call.fd:
                 self._read_inbox()
 
     def call(self) -> None:
-        _ring(self._call)
+        self._call.ring()
 
     def keep_time(self, timeout: float) -> None:
         if not self._closed:
             timeout = self._read_on(timeout)
         if self._time.poll(max(timeout, 0.0) * 1000):
-            os.eventfd_read(self._bell)
+            os.eventfd_read(self._bell.fd)
         if self._unwritten:
             self._write_again()
         if not self._closed and self.is_due(self._files.clock()):
             self.call()
 
     def wake(self) -> None:
-        _ring(self._bell)
+        self._bell.ring()
 
     def is_due(self, now: float) -> bool:
         due = self._agenda.next_due()
@@ -284,10 +284,21 @@ class UnitShard:
         self._files.log.event("queue-trouble", reason=str(error))
 
 
-def _ring(bell: int) -> None:
-    """Never fails, since whoever rings has other things to do: at worst it rings already."""
-    with suppress(OSError):
-        os.eventfd_write(bell, 1)
+class _Bell:
+    """A descriptor that can be read once somebody has rung; closed when nobody has it any more."""
+
+    __slots__ = ("fd",)
+
+    def __init__(self) -> None:
+        self.fd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+
+    def __del__(self) -> None:
+        os.close(self.fd)
+
+    def ring(self) -> None:
+        """Never fails, since whoever rings has other things to do: at worst it rings already."""
+        with suppress(OSError):
+            os.eventfd_write(self.fd, 1)
 
 
 def _is_due(state: State, now: float) -> bool:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -185,7 +184,7 @@ class SpoolWorld:
         self._leases.clear()
         for shard in self._shards:
             shard._inbox.close()
-            os.close(shard._bell)
+            shard._news.close()
         self._shards.clear()
         self.spool.close()
 
