@@ -200,6 +200,53 @@ def arguments(
     return options
 
 
+class Bench:
+    """What all that a script measures depends on: the place, the machine, versions, settings."""
+
+    def __init__(self, options: argparse.Namespace) -> None:
+        """Make the place; says what would spoil the figures before they are taken.
+
+        Raises PeerError, plots.NoPlotsError: what is missing shows first.
+        """
+        plots.check(options.plot)
+        self._options = options
+        self._versions = versions(options)
+        self.site = Site(options.directory)
+        self._machine = Machine.describe(self.site.root)
+        emptied = self.site.emptied_seconds_ago()
+        if emptied is not None and emptied < DELETED_INODES_MATTER_SECONDS:
+            print(
+                f"files were deleted in {self.site.root.parent} {emptied:.0f} s ago: for"
+                f" {DELETED_INODES_MATTER_SECONDS:.0f} s that slows every server down",
+                file=sys.stderr,
+            )
+
+    def __str__(self) -> str:
+        known = self._versions.items()
+        servers = (f"{name} {version.removeprefix(f'{name} ')}" for name, version in known)
+        settings = self._options.settings
+        said = shlex.quote(settings) if settings else "as shipped"
+        return f"{self._machine}\n{', '.join(servers)}; settings of pfsmtp: {said}"
+
+    def write(self, **figures: object) -> None:
+        """Write figures, with all that they depend on, if they are to be written."""
+        if self._options.json:
+            whole = {
+                "machine": self._machine.as_dict(),
+                "versions": self._versions,
+                "settings": self._options.settings,
+                **figures,
+            }
+            self._options.json.write_text(json.dumps(whole, indent=1) + "\n")
+
+    def leave(self, *, failed: bool = False) -> None:
+        """Delete what all runs left, unless it is to be kept, or something has failed."""
+        if self._options.keep or failed:
+            print(f"everything is kept in {self.site.root}", file=sys.stderr)
+        else:
+            self.site.empty()
+
+
 def versions(options: argparse.Namespace) -> dict[str, str]:
     """Ask the servers for their versions: the first thing that fails when one is missing."""
     known = {}
@@ -210,41 +257,11 @@ def versions(options: argparse.Namespace) -> dict[str, str]:
     return known
 
 
-def open_site(directory: Path) -> Site:
-    """Make the place of a benchmark; says what would spoil the figures before they are taken."""
-    site = Site(directory)
-    emptied = site.emptied_seconds_ago()
-    if emptied is not None and emptied < DELETED_INODES_MATTER_SECONDS:
-        print(
-            f"files were deleted in {site.root.parent} {emptied:.0f} s ago: for"
-            f" {DELETED_INODES_MATTER_SECONDS:.0f} s that slows every server down",
-            file=sys.stderr,
-        )
-    return site
-
-
-def leave_site(site: Site, *, keep: bool) -> None:
-    """Delete what all runs left, unless it is to be kept."""
-    if keep:
-        print(f"everything is kept in {site.root}", file=sys.stderr)
-    else:
-        site.empty()
-
-
-def describe(machine: Machine, known: dict[str, str], options: argparse.Namespace) -> str:
-    """All that figures depend on: the machine, the versions, the settings."""
-    servers = (f"{name} {version.removeprefix(f'{name} ')}" for name, version in known.items())
-    settings = shlex.quote(options.settings) if options.settings else "as shipped"
-    return f"{machine}\n{', '.join(servers)}; settings of pfsmtp: {settings}"
-
-
-def report(
-    comparison: Comparison, machine: Machine, known: dict[str, str], make_table: MakeTable
-) -> None:
+def report(comparison: Comparison, bench: Bench, make_table: MakeTable) -> None:
     """Print the table with all that it depends on."""
     options = comparison.options
     accounting = ", ".join(sorted({run.accounting for run in comparison.runs}))
-    print(f"\n{describe(machine, known, options)}")
+    print(f"\n{bench}")
     print(f"medians of {options.repeats} alternating runs (lowest-highest); CPU by {accounting}\n")
     print(make_table(comparison.runs, options.cells))
     for failure in comparison.failures:
@@ -268,23 +285,17 @@ def compare(
     """
     script = Path(sys.argv[0]).name
     try:
-        plots.check(options.plot)
-        known = versions(options)
-        site = open_site(options.directory)
-        machine = Machine.describe(site.root)
-        comparison = Comparison(workload, options, site, names=names or options.only)
+        bench = Bench(options)
+        comparison = Comparison(workload, options, bench.site, names=names or options.only)
         for cell in options.cells:
             comparison.compare(cell)
     except (PeerError, plots.NoPlotsError) as error:
         print(f"{script}: {error}", file=sys.stderr)
         return 1
-    report(comparison, machine, known, make_table)
-    if options.json:
-        figures = {"machine": machine.as_dict(), "versions": known, "settings": options.settings}
-        runs = [asdict(run) for run in comparison.runs]
-        options.json.write_text(json.dumps({**figures, "runs": runs}, indent=1) + "\n")
+    report(comparison, bench, make_table)
+    bench.write(runs=[asdict(run) for run in comparison.runs])
     if options.plot:
         title = f"{script.removesuffix('.py')}: medians"
         draw(options.plot, comparison.runs, options.cells, title=title)
-    leave_site(site, keep=options.keep or bool(comparison.failures))
+    bench.leave(failed=bool(comparison.failures))
     return 1 if comparison.failures else 0

@@ -14,7 +14,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import resource
 import sys
 import time
@@ -25,9 +24,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import plots
-from comparison import add_server_options, describe, leave_site, open_site, versions
+from comparison import Bench, add_server_options
 from dialogue import Client, UnexpectedReplyError, message
-from measure import Machine, markdown_table, memory_kib
+from measure import markdown_table, memory_kib
 from peers import DOMAIN, PeerError, Pfsmtp, Postfix, Server, Site, running
 from runs import text_of
 
@@ -265,33 +264,25 @@ def main() -> int:
         print(f"connections.py: `ulimit -n` is {most}: raise it, or --open fewer", file=sys.stderr)
         return 1
     try:
-        plots.check(options.plot)
-        known = versions(options)
-        site = open_site(options.directory)
-        machine = Machine.describe(site.root)
-        measurement = Measurement(options, site)
+        bench = Bench(options)
+        measurement = Measurement(options, bench.site)
         for name in options.only:
             measurement.measure(name)
     except (PeerError, plots.NoPlotsError) as error:
         print(f"connections.py: {error}", file=sys.stderr)
         return 1
-    print(f"\n{describe(machine, known, options)}\n")
+    print(f"\n{bench}\n")
     print(memory_table(measurement.rows))
     print(f"\n{rest_table(measurement.rests)}")
     print(f"\n{start_table(measurement.starts)}")
-    if options.json:
-        figures = {
-            "machine": machine.as_dict(),
-            "versions": known,
-            "settings": options.settings,
-            "memory": [asdict(row) for row in measurement.rows],
-            "rest": [asdict(rest) for rest in measurement.rests],
-            "start": [asdict(start) for start in measurement.starts],
-        }
-        options.json.write_text(json.dumps(figures, indent=1) + "\n")
+    bench.write(
+        memory=[asdict(row) for row in measurement.rows],
+        rest=[asdict(rest) for rest in measurement.rests],
+        start=[asdict(start) for start in measurement.starts],
+    )
     if options.plot:
         plot(options.plot, measurement.rows)
-    leave_site(site, keep=options.keep)
+    bench.leave()
     return 0
 
 

@@ -8,21 +8,18 @@
  */
 
 #include <fcntl.h>
-#include <pthread.h>
-#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
 #include <unistd.h>
 
-enum { MOST_THREADS = 1000 };
+#include "threads.h"
 
 static int tmp, new;
 static char *text;
 static size_t text_size;
 static long run;
-static atomic_long unsent;
 
 static void die(const char *what)
 {
@@ -61,7 +58,7 @@ static void deliver(long number)
 static void *client(void *none)
 {
     long number;
-    while ((number = atomic_fetch_sub(&unsent, 1)) > 0)
+    while ((number = take_one()) > 0)
         deliver(number);
     return none;
 }
@@ -88,11 +85,6 @@ int main(int count, char **arguments)
     new = open_directory(arguments[optind], "new");
     text = malloc(text_size + 1);
     memset(text, 'X', text_size);
-    pthread_t all[MOST_THREADS];
-    for (int number = 0; number < threads; number++)
-        if (pthread_create(&all[number], NULL, client, NULL) != 0)
-            die("pthread_create");
-    for (int number = 0; number < threads; number++)
-        pthread_join(all[number], NULL);
+    run_threads(threads, client);
     return 0;
 }

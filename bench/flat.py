@@ -12,7 +12,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import statistics
 import sys
@@ -22,18 +21,11 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import plots
-from comparison import (
-    add_server_options,
-    await_delivery,
-    describe,
-    leave_site,
-    open_site,
-    versions,
-)
+from comparison import Bench, add_server_options, await_delivery
 from dialogue import Client, message
 from inbound import IntoMaildirs
 from loads import Cell, RunFailedError, run_load, smtp_source
-from measure import HostTime, Machine, markdown_table
+from measure import HostTime, markdown_table
 from outbound import ThroughRelay
 from peers import DOMAIN, PeerError, Pfsmtp, Server, Site, running
 from relays import LATER, PfsmtpRelay, domains
@@ -263,27 +255,21 @@ def main() -> int:
     servers = {"command": options.pfsmtp, "settings": options.settings}
     costs: list[Cost] = []
     try:
-        plots.check(options.plot)
-        known = versions(options)
-        site = open_site(options.directory)
-        machine = Machine.describe(site.root)
+        bench = Bench(options)
         if options.maildir:
-            costs += in_maildir(IntoMaildirs(**servers), site, options)
+            costs += in_maildir(IntoMaildirs(**servers), bench.site, options)
         if options.queue:
-            costs += in_queue(ThroughRelay(**servers), site, options)
+            costs += in_queue(ThroughRelay(**servers), bench.site, options)
     except (PeerError, RunFailedError, plots.NoPlotsError) as error:
         print(f"flat.py: {error}", file=sys.stderr)
         return 1
-    print(f"\n{describe(machine, known, options)}")
+    print(f"\n{bench}")
     print(f"10 connections, 1 KiB, one message each; medians of {options.repeats}\n")
     print(table(costs))
-    if options.json:
-        figures = {"machine": machine.as_dict(), "versions": known, "settings": options.settings}
-        text = json.dumps({**figures, "costs": [asdict(cost) for cost in costs]}, indent=1)
-        options.json.write_text(text + "\n")
+    bench.write(costs=[asdict(cost) for cost in costs])
     if options.plot:
         plot(options.plot, costs)
-    leave_site(site, keep=options.keep)
+    bench.leave()
     return 0
 
 

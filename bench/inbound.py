@@ -21,7 +21,7 @@ import sys
 from pathlib import Path
 
 from comparison import arguments, compare
-from loads import Cell, RunFailedError, compiled, run_load, send_over_tls, smtp_source
+from loads import Cell, RunFailedError, compiled_load, run_load, send_over_tls, smtp_source
 from peers import DOMAIN, Pfsmtp, Postfix, Server, Site
 
 CONNECTIONS = (1, 10, 50, 200)
@@ -53,7 +53,7 @@ class IntoMaildirs:
     def server(self, name: str, cell: Cell, site: Site) -> Server:
         directory, certificate = site.fresh(name), site.certificate()
         if "tls" in cell.words:
-            self._over_tls = compiled("load.c", site.root, libraries=("ssl", "crypto"))
+            self._over_tls = compiled_load(site.root)
         if name == Postfix.name:
             return Postfix(directory, certificate)
         settings = self.settings_of(name)

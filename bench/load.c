@@ -19,9 +19,7 @@
 #include <netinet/tcp.h>
 #include <openssl/err.h>
 #include <openssl/ssl.h>
-#include <pthread.h>
 #include <signal.h>
-#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -29,7 +27,9 @@
 #include <sys/time.h>
 #include <unistd.h>
 
-enum { LINE = 78, PATIENCE_SECONDS = 60, MOST_THREADS = 1000 };
+#include "threads.h"
+
+enum { LINE = 78, PATIENCE_SECONDS = 60 };
 
 struct peer {
     int fd;
@@ -44,7 +44,7 @@ static int carry_many, resume, in_clear, domains = 1;
 static char *text; /* header, body, and the final dot */
 static size_t text_size;
 static SSL_CTX *context;
-static atomic_long unsent, handshakes, resumed;
+static atomic_long handshakes, resumed;
 
 static void die(const char *what)
 {
@@ -187,12 +187,6 @@ static void close_peer(struct peer *peer, SSL_SESSION **session)
     close(peer->fd);
 }
 
-/* The number of a message that is still to be sent, down to 1; none if it is not positive. */
-static long take_one(void)
-{
-    return atomic_fetch_sub(&unsent, 1);
-}
-
 static void *client(void *none)
 {
     SSL_SESSION *session = NULL;
@@ -269,12 +263,7 @@ int main(int count, char **arguments)
     signal(SIGPIPE, SIG_IGN);
     make_text(size);
     make_context();
-    pthread_t all[MOST_THREADS];
-    for (int number = 0; number < threads; number++)
-        if (pthread_create(&all[number], NULL, client, NULL) != 0)
-            die("pthread_create");
-    for (int number = 0; number < threads; number++)
-        pthread_join(all[number], NULL);
+    run_threads(threads, client);
     printf("handshakes=%ld resumed=%ld\n", handshakes, resumed);
     return 0;
 }

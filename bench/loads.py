@@ -129,6 +129,11 @@ def run_load(command: Sequence[str]) -> str:
     return done.stdout.decode(errors="replace")
 
 
+def compiled_load(directory: Path) -> Path:
+    """The compiled `load.c`, as by `compiled`."""
+    return compiled("load.c", directory, libraries=("ssl", "crypto"))
+
+
 def compiled(source: str, directory: Path, *, libraries: Sequence[str] = ()) -> Path:
     """Compile a C program that lies beside this file, once for a directory. Raises PeerError."""
     program = directory / Path(source).stem

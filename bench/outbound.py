@@ -18,7 +18,7 @@ import time
 from pathlib import Path
 
 from comparison import arguments, compare
-from loads import Cell, RunFailedError, compiled, run_load, send_to_many, smtp_source
+from loads import Cell, RunFailedError, compiled_load, run_load, send_to_many, smtp_source
 from peers import DOMAIN, Postfix, Server, Site
 from relays import PfsmtpRelay, PostfixRelay, domains
 
@@ -46,7 +46,7 @@ class ThroughRelay:
     def server(self, name: str, cell: Cell, site: Site) -> Server:
         directory, certificate = site.fresh(name), site.certificate()
         if "domains" in cell.words:
-            self._to_many = compiled("load.c", site.root, libraries=("ssl", "crypto"))
+            self._to_many = compiled_load(site.root)
         if name == Postfix.name:
             return PostfixRelay(directory, certificate, destinations=_destinations(cell))
         return PfsmtpRelay(directory, certificate, command=self._command, settings=self._settings)

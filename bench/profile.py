@@ -30,18 +30,11 @@ from pathlib import Path
 
 import inbound
 import outbound
-from comparison import (
-    Workload,
-    add_server_options,
-    await_delivery,
-    describe,
-    leave_site,
-    open_site,
-    versions,
-)
+import plots
+from comparison import Bench, Workload, add_server_options, await_delivery
 from flame import gather, render
 from loads import Cell, RunFailedError
-from measure import Machine, markdown_table
+from measure import markdown_table
 from peers import PeerError, Pfsmtp, Server, running
 
 EVENTS = ("context-switches", "cpu-migrations", "page-faults", "syscalls:sys_enter_futex")
@@ -255,15 +248,14 @@ def main() -> int:
     kind = inbound.IntoMaildirs if options.role == "inbound" else outbound.ThroughRelay
     workload: Workload = kind(command=options.pfsmtp, settings=options.settings)
     try:
-        known = versions(options)
-        site = open_site(options.directory)
-        print(describe(Machine.describe(site.root), known, options))
+        bench = Bench(options)
+        print(bench)
         print(f"{options.role}, {options.cell}, {options.messages} messages a run")
-        profile(options, workload, workload.server(Pfsmtp.name, options.cell, site))
-    except (PeerError, RunFailedError) as error:
+        profile(options, workload, workload.server(Pfsmtp.name, options.cell, bench.site))
+    except (PeerError, RunFailedError, plots.NoPlotsError) as error:
         print(f"profile.py: {error}", file=sys.stderr)
         return 1
-    leave_site(site, keep=options.keep)
+    bench.leave()
     return 0
 
 

@@ -7,7 +7,6 @@ plot are here.
 from __future__ import annotations
 
 import argparse
-import json
 import statistics
 import sys
 from collections.abc import Callable, Sequence
@@ -15,9 +14,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import plots
-from comparison import describe, leave_site, open_site, versions
+from comparison import Bench
 from loads import Cell
-from measure import Machine, markdown_table
+from measure import markdown_table
 from peers import PeerError, Site
 from runs import NAMES
 
@@ -78,28 +77,22 @@ class Comparison:
         """Measure all cells, print the table, and return the exit status."""
         runs: list[Run] = []
         try:
-            plots.check(options.plot)
-            known = versions(options)
-            site = open_site(options.directory)
-            machine = Machine.describe(site.root)
+            bench = Bench(options)
             for cell in options.cells:
                 for repeat in range(options.repeats):
                     for name in options.only if repeat % 2 == 0 else reversed(options.only):
-                        runs.append(self._run(name, cell, site, repeat))
+                        runs.append(self._run(name, cell, bench.site, repeat))
         except (PeerError, plots.NoPlotsError) as error:
             print(f"{self.script}: {error}", file=sys.stderr)
             return 1
-        print(f"\n{describe(machine, known, options)}")
+        print(f"\n{bench}")
         print(
             f"medians of {options.repeats} alternating runs\n\n{self._table(runs, options.cells)}"
         )
-        if options.json:
-            figures = {"machine": machine.as_dict(), "versions": known}
-            figures |= {"settings": options.settings, "runs": [asdict(run) for run in runs]}
-            options.json.write_text(json.dumps(figures, indent=1) + "\n")
+        bench.write(runs=[asdict(run) for run in runs])
         if options.plot:
             self._plot(options.plot, runs)
-        leave_site(site, keep=options.keep)
+        bench.leave()
         return 0
 
     def _run(self, name: str, cell: Cell, site: Site, repeat: int) -> Run:

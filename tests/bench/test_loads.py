@@ -12,7 +12,7 @@ from aiosmtpd.controller import Controller
 from aiosmtpd.smtp import SMTP, Envelope, Session
 from disk import DiskAlone
 from inbound import WORDS, IntoMaildirs
-from loads import Cell, RunFailedError, compiled, run_load
+from loads import Cell, RunFailedError, compiled, compiled_load, run_load
 from peers import PeerError, Server, Site, default_command, free_port, running
 
 from tests import needs
@@ -32,7 +32,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Site:
 def workload(site: Site) -> IntoMaildirs:
     needs.tool("cc", package="gcc")
     try:
-        compiled("load.c", site.root, libraries=("ssl", "crypto"))
+        compiled_load(site.root)
     except PeerError as error:
         needs.lacking(str(error))
     return IntoMaildirs(command=default_command(), settings="[workers]\nprocesses = 1")
@@ -75,7 +75,7 @@ def arrives(text: str, workload: IntoMaildirs, server: Server) -> None:
 def test_load_over_tls_counts_its_handshakes(
     options: tuple[str, ...], counts: str, workload: IntoMaildirs, server: Server, site: Site
 ) -> None:
-    program = compiled("load.c", site.root, libraries=("ssl", "crypto"))
+    program = compiled_load(site.root)
     command = [str(program), *options, "-s", "1", "-m", "9", "-l", "1024"]
     command += ["-f", "load@bench.test", "-t", "u@bench.test", server.address]
     done = subprocess.run(command, capture_output=True, text=True)
@@ -96,7 +96,7 @@ class Recipients:
 def test_load_for_many_domains_goes_to_one_after_the_other(
     workload: IntoMaildirs, site: Site
 ) -> None:
-    program = compiled("load.c", site.root, libraries=("ssl", "crypto"))
+    program = compiled_load(site.root)
     handler = Recipients()
     sink = Controller(handler, hostname="127.0.0.1", port=free_port())
     sink.start()
@@ -112,7 +112,7 @@ def test_load_for_many_domains_goes_to_one_after_the_other(
 def test_load_that_is_refused_fails_the_run(
     workload: IntoMaildirs, server: Server, site: Site
 ) -> None:
-    program = compiled("load.c", site.root, libraries=("ssl", "crypto"))
+    program = compiled_load(site.root)
     with pytest.raises(RunFailedError, match="550"):
         loads.send_over_tls(
             program, server, Cell(1, 1024), 1, sender="a@bench.test", recipient="x@bench.test"
