@@ -253,6 +253,17 @@ class Program:
         self.signal(signal.SIGHUP)
         self.await_event("generation-left", count=before + 1)
 
+    def refuse_reload(self, file: Path, octets: bytes | None) -> Event:
+        """HUP, with these octets in a file, or without the file; returns what it says of that."""
+        before = len(self.events("reload-failed"))
+        if octets is None:
+            file.unlink()
+        else:
+            file.write_bytes(octets)
+        self.signal(signal.SIGHUP)
+        (failed,) = self.await_event("reload-failed", count=before + 1)[before:]
+        return failed
+
     # -- what it does
 
     def reconfigure(self, **changes: Any) -> None:

@@ -137,9 +137,7 @@ def test_reload_takes_the_new_users_and_a_faulty_file_keeps_the_old(inbound: Pro
     users.write_text(users.read_text() + "carol : carol@example.org\n")
     inbound.reload()
     deliver(inbound.port, "carol@example.org")
-    users.write_text("carol carol@example.org\n")
-    inbound.signal(signal.SIGHUP)
-    (failed,) = inbound.await_event("reload-failed")
+    failed = inbound.refuse_reload(users, b"carol carol@example.org\n")
     assert str(users) in failed["reason"]
     deliver(inbound.port, "carol@example.org")
     assert len(inbound.stored("carol")) == 2
@@ -156,13 +154,7 @@ def test_p3_faulty_file_keeps_the_old_generation_until_it_is_mended(
     # Without a certificate there would be a new one, of our own making.
     last = other.certificate.read_bytes() if name == "tls/cert.pem" else None
     for faulty in (b"garbage", last):
-        before = len(inbound.events("reload-failed"))
-        if faulty is None:
-            file.unlink()
-        else:
-            file.write_bytes(faulty)
-        inbound.signal(signal.SIGHUP)
-        failed = inbound.await_event("reload-failed", count=before + 1)[-1]
+        failed = inbound.refuse_reload(file, faulty)
         assert str(file) in failed["reason"]
         with Talk(inbound.port) as client:
             client.start_tls()
