@@ -179,11 +179,23 @@ class Vacancies:
                 with suppress(Damage):
                     if self._is_free(owned.segment, slot, page):
                         free.append(slot)
+        if free:
+            taken = self._locked(owned.segment)
+            free = [slot for slot in free if slot not in taken]
         for slot in free:
             owned.slots[slot] = _FREE
         free.reverse()
         owned.free = free + owned.free
         return len(owned.free)
+
+    def _locked(self, segment: int) -> set[int]:
+        """The slots that somebody has: the disk may still be noting down that they are free."""
+        size = kind_of(segment).size
+        return {
+            slot
+            for start, end in self._segments.locked(segment)
+            for slot in range(start // size, (end - 1) // size + 1)
+        }
 
     def _is_free(self, segment: int, slot: int, page: memoryview) -> bool:
         needed = reach(page)

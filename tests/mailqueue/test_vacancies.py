@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 import threading
 import time
 from collections import Counter
@@ -12,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from pfsmtp.mailqueue.entry import Selection, Wish
-from pfsmtp.mailqueue.segment import KINDS, Kind, segment_of, slot_of
+from pfsmtp.mailqueue.segment import KINDS, Kind, lock, segment_of, slot_of
 from pfsmtp.mailqueue.vacancies import Vacancies
 from pfsmtp.smtp.errors import TransientFailure
 from tests import disks
@@ -183,6 +184,22 @@ def test_full_file_is_left_to_whoever_finds_it_free(files: SpoolWorld) -> None:
     assert len(files_of(files)) == 2
     assert any(octets != 0 for octets in first.read_bytes()[: SMALL.size])
     other.close()
+
+
+def test_slot_whose_end_is_being_noted_down_is_not_given(files: SpoolWorld) -> None:
+    """That it is free can be read before it is on disk, and it is locked until then."""
+    for _ in range(SMALL.count):
+        put(files.queue, "a@example.org")
+    assert deliver_all(files) == SMALL.count
+    segments = files.spool._files.segments
+    (segment,) = segments.existing(SMALL)
+    pen = segments.open(segment)
+    for slot in range(SMALL.count):
+        assert lock(pen, slot * SMALL.size, 1)
+    ids = {put(files.queue, "b@example.org") for _ in range(10)}
+    assert {view.entry.id for view in files.queue.views(Selection())} == ids
+    assert len(files_of(files)) == 2
+    os.close(pen)
 
 
 def test_slots_are_given_in_order(files: SpoolWorld) -> None:
