@@ -6,8 +6,10 @@ have become free by looking, once it has none left: at the files it owns, then a
 owns (from an earlier start, or of a process that died), and makes a new file when these do not
 help.
 
-The kernel lets one thread at a time write to a file. So threads that put messages at the same
-moment, and the deliverers that record what became of them, are spread over a few files.
+The kernel lets one thread at a time write to a file, and others spin until they may. So threads
+that put small messages at the same moment, and the deliverers that record what became of them, are
+spread over a few files. With large ones it takes longer to write than to wait, and files fill up
+soon: there it makes all dearer.
 
 A slot that was taken is in use until it is seen to be free on disk. It is not looked at while its
 message is being put, when the former one can still be read there.
@@ -26,7 +28,7 @@ from pfsmtp.mailqueue.segment import KINDS, Kind, Segments, kind_of, place_in, s
 from pfsmtp.mailqueue.slot import PAGE, Damage, is_free, reach
 
 _ADOPTIONS = 2  # files of others that are looked at before a new one is made
-_SPREAD = 4  # files of a kind that are written to at a time, if there are so many writers
+_SPREAD = 4  # files of small slots that are written to at a time, if there are so many writers
 _FREE, _FILLING, _IN_USE = 0, 1, 2
 
 
@@ -48,7 +50,7 @@ class Vacancies:
         self._locks = [threading.Lock() for _ in KINDS]
         self._owned: list[dict[int, _Owned]] = [{} for _ in KINDS]
         self._others: list[list[int]] = [[] for _ in KINDS]
-        self._spread = [_SPREAD] * len(KINDS)
+        self._spread = [_spread(kind) for kind in KINDS]
 
     def take(self, kind: Kind) -> int:
         """Return the place of a free slot, which is the caller's to fill. Raises OSError."""
@@ -125,7 +127,7 @@ class Vacancies:
                 free += found
         if free < max(kind.count // 4, 1) and not self._adopt(kind):
             self._own(*self._segments.create(kind), free=kind.count)
-            self._spread[kind.number] = _SPREAD
+            self._spread[kind.number] = _spread(kind)
         for owned in full:
             os.close(owned.owner)
             del mine[owned.segment]
@@ -202,3 +204,7 @@ class Vacancies:
         if needed > PAGE:
             page = self._segments.read(place_in(segment, slot), needed)
         return is_free(page)
+
+
+def _spread(kind: Kind) -> int:
+    return _SPREAD if kind.size == PAGE else 1

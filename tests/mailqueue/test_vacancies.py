@@ -216,9 +216,10 @@ def test_writers_at_the_same_moment_are_spread_over_a_few_files(files: SpoolWorl
     assert len(files_of(files)) == 4
     for place in taken:
         vacancies.written(place)
-    # One writer alone has no use for more than one.
+    # One writer alone has no use for more than one, and large messages are better off in one.
+    assert len({segment_of(vacancies.take(KINDS[1])) for _ in range(8)}) == 1
     assert len({segment_of(take_one(vacancies)) for _ in range(8)}) == 1
-    assert len(files_of(files)) == 4
+    assert len(files_of(files)) == 4 + 1
 
 
 def test_files_that_are_there_are_used_before_more_are_made(files: SpoolWorld) -> None:
