@@ -1,8 +1,8 @@
 """Build what is compiled, which is in ext/; everything else is in pyproject.toml.
 
 Each Cython source becomes the module its one door in pfsmtp/ imports. With PFSMTP_CYTHON_CHECKS=1
-in the environment, indices are checked as they are used (docs/testing.md). The C source becomes a
-program, which is installed like a script.
+in the environment, indices are checked as they are used (docs/testing.md). The C source becomes
+programs, which are installed like scripts.
 """
 
 import os
@@ -25,7 +25,10 @@ MODULES = {
     "ext/slot.pyx": "pfsmtp.mailqueue._slot",
 }
 
-PROGRAMS = {"ext/sendmail.c": "pfsmtp-sendmail"}
+PROGRAMS = {
+    "pfsmtp": ("ext/front.c", []),
+    "pfsmtp-sendmail": ("ext/front.c", [("SENDMAIL", None)]),
+}
 
 CHECKS = os.environ.get("PFSMTP_CYTHON_CHECKS") == "1"
 
@@ -37,9 +40,12 @@ class BuildPrograms(build_scripts):
         compiler = new_compiler()
         customize_compiler(compiler)
         between = self.get_finalized_command("build").build_temp
-        for source, name in PROGRAMS.items():
+        for name, (source, macros) in PROGRAMS.items():
             objects = compiler.compile(
-                [source], output_dir=between, extra_postargs=["-O2", "-Wall", "-Wextra"]
+                [source],
+                output_dir=os.path.join(between, name),
+                macros=macros,
+                extra_postargs=["-O2", "-Wall", "-Wextra"],
             )
             compiler.link_executable(
                 objects,
@@ -51,7 +57,7 @@ class BuildPrograms(build_scripts):
 
 
 setup(
-    scripts=list(PROGRAMS),
+    scripts=sorted({source for source, _ in PROGRAMS.values()}),
     cmdclass={"build_scripts": BuildPrograms},
     ext_modules=cythonize(
         [

@@ -1,5 +1,8 @@
 """The command line: `pfsmtp -c FILE` runs a server.
 
+`pfsmtp` is compiled (ext/front.c). It hands a message over without Python where it can, and
+everything else is for the script `pfsmtp-python` beside it, which comes here:
+
     pfsmtp -c FILE                 run it
     pfsmtp -c FILE --check         check the configuration
     pfsmtp -c FILE queue …         see and steer what waits in the outbound queue
@@ -7,8 +10,8 @@
     pfsmtp [-c FILE] sendmail …    hand a message to the outbound server
 
 Exit status: 0 after an orderly stop, 1 when it could not start or failed, 2 for wrong usage;
-`sendmail` has those of sysexits.h. Only what a command needs is imported: programs wait for
-`pfsmtp sendmail`, so that above it stands next to nothing.
+`sendmail` has those of sysexits.h. Only what a command needs is imported: programs may have to wait
+for `sendmail`, so that above it stands next to nothing.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """A message that a program of this machine hands over at the outbound server's socket.
 
-The other end is the compiled front of sendmail(8), ext/sendmail.c; `sendmail/request.py` has what
+The other end is the compiled front of sendmail(8), ext/front.c; `sendmail/request.py` has what
 the two say to each other. A submission is one request and one answer. What is to be done with the
 message is sendmail's; whether it is taken is for the dialogue to say that every client has, and
 that is held here without a connection. So the limits, the replies, the log and what is on disk

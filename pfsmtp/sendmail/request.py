@@ -1,6 +1,6 @@
 """A message as the compiled front hands it to the server, and the server's answer.
 
-The two are of one machine and, but for an upgrade, of one version; ext/sendmail.c is the other end.
+The two are of one machine and, but for an upgrade, of one version; ext/front.c is the other end.
 A request is one packet on a socket of SOCK_SEQPACKET: two numbers of 32 bits, and one descriptor.
 
     version   `VERSION`

@@ -6,7 +6,7 @@ which completes addresses without one, is that in /etc/mailname, else the host n
 configuration, else that of the machine.
 
 PFSMTP_SUBMIT may begin with the path of the server's socket. That is for the compiled front
-(ext/sendmail.c), which goes on to here when nobody listens there, and so it is passed over.
+(ext/front.c), which goes on to here when nobody listens there, and so it is passed over.
 """
 
 from __future__ import annotations

@@ -108,7 +108,7 @@ def test_client_that_comes_while_the_server_restarts_waits(
 
 def test_program_that_sends_while_the_outbound_server_restarts_waits(tmp_path: Path) -> None:
     path = tmp_path / "socket"
-    program = front.build(tmp_path / "front", pfsmtp="#!/bin/false\n")
+    program = front.build(tmp_path / "front", python="#!/bin/false\n")
     with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as sendmail:
         sendmail.bind(str(path))
         sendmail.listen()

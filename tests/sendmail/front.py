@@ -1,4 +1,4 @@
-"""The compiled front, built with sanitizers, and somebody for it to talk to."""
+"""The compiled front, built with sanitizers as a rule, and somebody for it to talk to."""
 
 from __future__ import annotations
 
@@ -16,21 +16,24 @@ from typing import Literal
 from tests import needs
 
 ROOT = Path(__file__).parents[2]
-SOURCE = ROOT / "ext" / "sendmail.c"
+SOURCE = ROOT / "ext" / "front.c"
 DEADLINE = 60.0
 
+_MACROS: dict[str, list[str]] = {"pfsmtp": [], "pfsmtp-sendmail": ["-DSENDMAIL"]}
 _FLAGS = ["-std=c11", "-g", "-Wall", "-Wextra", "-Wshadow", "-Wconversion", "-Werror"]
 _SANITIZERS = ["-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
 
 
-def build(directory: Path, *, pfsmtp: str = "") -> Path:
-    """Build it in `directory`, beside a `pfsmtp` that is this tree's, or a shell script."""
+def build(
+    directory: Path, name: str = "pfsmtp-sendmail", *, python: str = "", sanitized: bool = True
+) -> Path:
+    """Build one of its programs, beside a `pfsmtp-python` of this tree, or a shell script."""
     directory.mkdir(parents=True, exist_ok=True)
-    program = directory / "pfsmtp-sendmail"
-    compiler = needs.tool("gcc")
-    subprocess.run([compiler, *_FLAGS, *_SANITIZERS, SOURCE, "-o", program], check=True)
-    beside = directory / "pfsmtp"
-    beside.write_text(pfsmtp or f'#!/bin/sh\nexec {sys.executable} -m pfsmtp "$@"\n')
+    program = directory / name
+    flags = [*_FLAGS, *(_SANITIZERS if sanitized else ()), *_MACROS[name]]
+    subprocess.run([needs.tool("gcc"), *flags, SOURCE, "-o", program], check=True)
+    beside = directory / "pfsmtp-python"
+    beside.write_text(python or f'#!/bin/sh\nexec {sys.executable} -m pfsmtp "$@"\n')
     beside.chmod(0o755)
     return program
 

@@ -1,4 +1,4 @@
-"""The compiled front of sendmail: what it hands over, and what it leaves to Python."""
+"""The compiled front of sendmail, under both names: what it hands over, and leaves to Python."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from typing import Literal
 
 import pytest
 
+from pfsmtp import __version__ as pfsmtp_version
 from pfsmtp.sendmail import options, request
 from pfsmtp.sendmail.message import read_message, with_line_feeds
 from tests import needs
@@ -24,12 +25,18 @@ from .front import DEADLINE, ROOT, SOURCE, Counterpart, build, environment
 Done = subprocess.CompletedProcess[bytes]
 
 # In the place of Python: shows what it was given, and what is on stdin.
-SHOW = '#!/bin/sh\nprintf "%s|" "$@"\ncat\n'
+SHOW = '#!/bin/sh\nfor word; do printf "%s|" "$word"; done\ncat\n'
 
 
 @pytest.fixture(scope="module")
 def front(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return build(tmp_path_factory.mktemp("front"), pfsmtp=SHOW)
+    return build(tmp_path_factory.mktemp("front"), python=SHOW)
+
+
+@pytest.fixture(scope="module")
+def pfsmtp(front: Path) -> Path:
+    """The front as it is typed."""
+    return build(front.parent, "pfsmtp", python=SHOW)
 
 
 def run(front: Path, submit: str | Path, *arguments: str, octets: bytes = b"") -> Done:
@@ -234,15 +241,118 @@ def test_a_descriptor_that_is_closed_is_for_python(
     assert server.packet == b""
 
 
-def test_a_missing_pfsmtp_is_told(front: Path, tmp_path: Path) -> None:
-    alone = tmp_path / "alone"
-    alone.write_bytes(front.read_bytes())
-    alone.chmod(0o755)
+@pytest.mark.parametrize(
+    ("name", "who", "status"),
+    [("pfsmtp-sendmail", "sendmail", os.EX_OSFILE), ("pfsmtp", "pfsmtp", 1)],
+)
+def test_a_missing_python_program_is_told(tmp_path: Path, name: str, who: str, status: int) -> None:
+    alone = build(tmp_path, name)
+    alone.with_name("pfsmtp-python").unlink()
     done = subprocess.run(
         [alone, "bob@y"], input=b"", capture_output=True, env={**environment("/none"), "PATH": "/"}
     )
-    assert done.returncode == os.EX_OSFILE
-    assert done.stderr == b"sendmail: pfsmtp: No such file or directory\n"
+    assert done.returncode == status
+    missing = f"{who}: {tmp_path}/pfsmtp-python: No such file or directory; install pfsmtp again"
+    assert done.stderr.decode().startswith(missing)
+
+
+def test_a_copy_finds_the_python_program_on_the_path(front: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "sendmail"
+    copy.write_bytes(front.read_bytes())
+    copy.chmod(0o755)
+    path = f"{front.parent}:{os.environ['PATH']}"
+    done = subprocess.run(
+        [copy, "-v", "bob@y"],
+        input=b"a\n",
+        capture_output=True,
+        env={**environment(""), "PATH": path},
+    )
+    assert done.stdout == b"sendmail|-v|bob@y|a\n"
+
+
+# -- typed as `pfsmtp`
+
+
+def test_pfsmtp_sendmail_hands_over_without_python(pfsmtp: Path, tmp_path: Path) -> None:
+    arguments = ("-f", "", "bob@y")
+    done, server = handed_over(
+        pfsmtp, tmp_path / "s", "sendmail", *arguments, octets=b"text\n.\nrest"
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
+    assert server.strings[4:] == ["sendmail", *arguments]
+    assert server.message == b"text\n"
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        "",
+        "''",
+        "--version",
+        "-c x",
+        "-c x --check",
+        "-c x queue list",
+        "-c x sendmail bob@y",
+        "-cx sendmail bob@y",
+        "--config=x sendmail bob@y",
+        "-t bob@y",
+        "bob@y",
+        "sendmai bob@y",
+        "sendmails bob@y",
+        "Sendmail bob@y",
+        "-- sendmail bob@y",
+        "sendmail",
+        "sendmail -bp",
+        "sendmail -bs",
+        "sendmail -C x bob@y",
+        "sendmail -v bob@y",
+        "sendmail --help",
+        "sendmail -y '' 'a b' '*' '|'",
+    ],
+)
+def test_pfsmtp_with_anything_else_is_python_with_the_same_arguments(
+    pfsmtp: Path, tmp_path: Path, arguments: str
+) -> None:
+    words = shlex.split(arguments)
+    with Counterpart(tmp_path / "s", b"\0").listening() as server:
+        done = run(pfsmtp, tmp_path / "s", *words, octets=b"a\n.\nb\n")
+    assert done.stdout.decode() == "|".join([*words, "a\n.\nb\n"])
+    assert server.packet == b""
+
+
+def test_pfsmtp_sendmail_without_a_server_at_the_socket_is_python(
+    pfsmtp: Path, tmp_path: Path
+) -> None:
+    done = run(pfsmtp, tmp_path / "none", "sendmail", "bob@y", octets=b"text\n")
+    assert done.stdout == b"sendmail|bob@y|text\n"
+
+
+@pytest.mark.parametrize("name", ["sendmail", "mailq", "mx"])
+def test_pfsmtp_is_pfsmtp_whatever_it_is_called(pfsmtp: Path, tmp_path: Path, name: str) -> None:
+    link = tmp_path / name
+    link.symlink_to(pfsmtp)
+    assert run(link, tmp_path / "none", "-c", "x").stdout == b"-c|x|"
+    done, server = handed_over(link, tmp_path / "s", "sendmail", "bob@y")
+    assert (done.returncode, server.strings[4:]) == (0, ["sendmail", "bob@y"])
+
+
+def test_pfsmtp_becomes_python_in_the_same_process_and_touches_no_descriptor(
+    tmp_path: Path,
+) -> None:
+    """As a service manager wants it, who knows the process and passes sockets on."""
+    program = build(tmp_path, "pfsmtp", python="#!/bin/sh\necho $$ $LISTEN_PID\ncat <&3\n")
+    (tmp_path / "file").write_text("passed on\n")
+    command = 'LISTEN_PID=$$ exec "$0" -c x 3<"$1"'
+    done = subprocess.run(
+        ["sh", "-c", command, program, tmp_path / "file"],
+        capture_output=True,
+        text=True,
+        env=environment(""),
+        timeout=DEADLINE,
+    )
+    pids, passed = done.stdout.splitlines()
+    assert len(set(pids.split())) == 1
+    assert passed == "passed on"
 
 
 # -- what cannot be done
@@ -294,8 +404,24 @@ def test_it_looks_for_the_socket_where_the_unit_has_it() -> None:
     assert path == f"/run/{name}/sendmail"
 
 
-def test_it_is_what_is_installed() -> None:
-    installed = Path(sys.executable).parent / "pfsmtp-sendmail"
-    if not installed.exists():
-        needs.lacking("needs pfsmtp-sendmail beside the interpreter (pip install -e .)")
-    assert installed.read_bytes()[:4] == b"\x7fELF"
+def installed(name: str) -> Path:
+    """A program that stands beside the interpreter, if this tree is installed there."""
+    program = Path(sys.executable).parent / name
+    if not program.exists():
+        needs.lacking(f"needs {name} beside the interpreter (pip install -e .)")
+    return program
+
+
+@pytest.mark.parametrize("name", ["pfsmtp", "pfsmtp-sendmail"])
+def test_it_is_what_is_installed(name: str) -> None:
+    assert installed(name).read_bytes()[:4] == b"\x7fELF"
+
+
+def test_it_is_installed_with_the_program_that_it_becomes() -> None:
+    done = subprocess.run(
+        [installed("pfsmtp"), "--version"], capture_output=True, text=True, env={}, timeout=DEADLINE
+    )
+    assert (done.stdout, done.stderr) == (f"pfsmtp {pfsmtp_version}\n", "")
+    done = subprocess.run([installed("pfsmtp")], capture_output=True, text=True, env={})
+    assert done.returncode == 2
+    assert done.stderr.startswith("usage: pfsmtp -c FILE")

@@ -75,7 +75,7 @@ def end(process: subprocess.Popen[bytes]) -> tuple[int, bytes]:
 def front(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """It is alone: there is nothing beside it to go on with."""
     program = build(tmp_path_factory.mktemp("front"))
-    program.with_name("pfsmtp").unlink()
+    program.with_name("pfsmtp-python").unlink()
     return program
 
 
@@ -92,6 +92,14 @@ def test_a_message_is_in_the_queue_when_it_ends(sendmail: Sendmail) -> None:
     (event,) = sendmail.server.events("message-accepted")
     assert (event["sender"], event["user"]) == ("ann@x.example", os.getuid())
     assert sendmail.queued() == 2  # units, of a message to two hosts
+
+
+def test_it_may_be_typed_as_a_command_of_pfsmtp(sendmail: Sendmail, tmp_path: Path) -> None:
+    sendmail.front = build(tmp_path / "typed", "pfsmtp", python="#!/bin/false\n")
+    assert sendmail("sendmail", "-f", "ann@x.example", RECIPIENT) == (0, b"")
+    (event,) = sendmail.server.events("message-accepted")
+    assert (event["sender"], event["user"]) == ("ann@x.example", os.getuid())
+    assert sendmail.queued() == 1
 
 
 def test_a_refusal_is_told(sendmail: Sendmail) -> None:

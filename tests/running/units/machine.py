@@ -29,6 +29,7 @@ import pytest
 
 from tests import needs
 from tests.running.program import PATIENCE, ROOT, Talk, eventually
+from tests.sendmail import front
 
 _BOOT = Path(__file__).parent / "boot.sh"
 _SYSTEMD = "/lib/systemd/systemd"
@@ -101,7 +102,8 @@ class Machine:
             "LD_LIBRARY_PATH=/opt/pfsmtp/python/lib",  # if it is a shared library
         )
         self._script(PYTHON, f'{" ".join(variables)} exec {python} "$@"')
-        self._script("/opt/pfsmtp/bin/pfsmtp", f'exec {PYTHON} -m pfsmtp "$@"')
+        front.build(home / "bin", "pfsmtp", sanitized=False)
+        self._script("/opt/pfsmtp/bin/pfsmtp-python", f'exec {PYTHON} -m pfsmtp "$@"')
 
     def _script(self, path: str, line: str) -> None:
         script = self.opt / Path(path).relative_to("/opt")

@@ -77,7 +77,7 @@ def deliver(machine: Machine, port: int = 25, to: str = "alice@example.org") -> 
 def hand_over(machine: Machine, to: str) -> None:
     """Let a user send a message with the front, which finds the socket by itself."""
     if not (machine.opt / "front").exists():
-        publish(front.build(machine.opt / "front", pfsmtp="#!/bin/false\n").parent)
+        publish(front.build(machine.opt / "front", python="#!/bin/false\n").parent)
     command = f"echo | /opt/front/pfsmtp-sendmail -f '' '{to}'"
     machine.run("setpriv", "--reuid=alice", "--clear-groups", "sh", "-c", command)
 

@@ -1,4 +1,5 @@
-/* pfsmtp-sendmail: hands a message to the running outbound server, without starting Python.
+/* The programs `pfsmtp` and `pfsmtp-sendmail`: hand a message to the running outbound server, without
+ * starting Python.
  *
  * What sendmail(8) does with options, addresses and messages is written once, in pfsmtp/sendmail/.
  * The server has it in memory, so this program collects what was given to it (command line, user,
@@ -6,9 +7,12 @@
  * with an exit status and what stderr is to say. pfsmtp/sendmail/request.py describes both.
  *
  * What is anything else than a message to be sent, or asks for a particular server or for the
- * dialogue to be shown, is left to `pfsmtp sendmail`, which this program becomes. So is all, with the
- * message on stdin, when nobody answers at the socket or the server says so. Once the server has been
- * given a message, nobody else is: if it breaks off, the exit status is 75, EX_TEMPFAIL.
+ * dialogue to be shown, is left to Python: this program becomes `pfsmtp-python sendmail`. So is all,
+ * with the message on stdin, when nobody answers at the socket or the server says so. Once the server
+ * has been given a message, nobody else is: if it breaks off, the exit status is 75, EX_TEMPFAIL.
+ *
+ * Compiled with SENDMAIL it is sendmail, whatever it is called. Else it is that when the first
+ * argument says so, and otherwise becomes `pfsmtp-python` with the arguments that it was given.
  */
 
 #define _GNU_SOURCE
@@ -31,6 +35,7 @@
 #include <sysexits.h>
 #include <unistd.h>
 
+static const char PYTHON[] = "pfsmtp-python";
 static const char DEFAULT_SOCKET[] = "/run/pfsmtp-out/sendmail";
 static const uint32_t VERSION = 1;
 static const unsigned char ELSEWHERE = 0xff;
@@ -58,10 +63,26 @@ static bool is_called(char **argv, const char *name)
     return argv[0] != NULL && strcmp(basename(argv[0]), name) == 0;
 }
 
-/* Become `pfsmtp sendmail`, which stands beside this program, else on the PATH. */
-__attribute__((noreturn)) static void become_python(int argc, char **argv)
+/* Become the part in Python, which was installed beside this program, else is on the PATH; speak as
+ * `who`, and end with `status`, if it is not there. */
+__attribute__((noreturn)) static void become_python(char **arguments, const char *who, int status)
 {
-    char program[PATH_MAX + sizeof "pfsmtp"];
+    char program[PATH_MAX + sizeof PYTHON];
+    ssize_t length = readlink("/proc/self/exe", program, PATH_MAX);
+    program[length > 0 ? length : 0] = '\0';
+    strcpy(basename(program), PYTHON);
+    if (length > 0)
+        execv(program, arguments);
+    int reason = errno;
+    execvp(PYTHON, arguments);
+    fprintf(stderr,
+            "%s: %s: %s; install pfsmtp again, or if this program is a copy, make it a link\n",
+            who, program, strerror(reason));
+    exit(status);
+}
+
+__attribute__((noreturn)) static void become_python_sendmail(int argc, char **argv)
+{
     char **given = calloc((size_t)argc + 4, sizeof *given);
     if (given == NULL)
         fail(EX_OSERR, "%s", strerror(errno));
@@ -74,14 +95,7 @@ __attribute__((noreturn)) static void become_python(int argc, char **argv)
         given[count++] = "-bi";
     for (int i = 1; i < argc; i++)
         given[count++] = argv[i];
-    ssize_t length = readlink("/proc/self/exe", program, PATH_MAX);
-    if (length > 0) {
-        program[length] = '\0';
-        strcpy(basename(program), "pfsmtp");
-        execv(program, given);
-    }
-    execvp("pfsmtp", given);
-    fail(EX_OSFILE, "pfsmtp: %s", strerror(errno));
+    become_python(given, "sendmail", EX_OSFILE);
 }
 
 /* Whether the command line asks for a message to be sent, and for nothing that takes Python. */
@@ -222,18 +236,19 @@ static int hear(int server, bool handed_over)
     return (unsigned char)buffer[0];
 }
 
-int main(int argc, char **argv)
+/* Hand over a message, or become who does what is asked; returns the exit status. */
+static int send_mail(int argc, char **argv)
 {
     bool dot_ends;
     if (!is_plain(argc, argv, &dot_ends))
-        become_python(argc, argv);
+        become_python_sendmail(argc, argv);
     /* None of ours is to get the number of one that was closed. */
     for (int standard = 0; standard <= STDERR_FILENO; standard++)
         if (fcntl(standard, F_GETFD) < 0)
-            become_python(argc, argv);
+            become_python_sendmail(argc, argv);
     int file = memfd_create("mail", MFD_CLOEXEC | MFD_ALLOW_SEALING);
     if (file < 0)
-        become_python(argc, argv);
+        become_python_sendmail(argc, argv);
     signal(SIGXFSZ, SIG_IGN); /* EFBIG says it */
     struct passwd *user = getpwuid(getuid());
     keep_string(file, user ? user->pw_name : NULL);
@@ -254,5 +269,16 @@ int main(int argc, char **argv)
     }
     if (lseek(file, strings, SEEK_SET) < 0 || dup2(file, STDIN_FILENO) < 0)
         fail(EX_OSERR, "%s", strerror(errno));
-    become_python(argc, argv);
+    become_python_sendmail(argc, argv);
+}
+
+int main(int argc, char **argv)
+{
+#ifndef SENDMAIL
+    if (argc < 2 || strcmp(argv[1], "sendmail") != 0)
+        become_python(argv, "pfsmtp", EXIT_FAILURE);
+    argc--;
+    argv++;
+#endif
+    return send_mail(argc, argv);
 }
