@@ -4,8 +4,9 @@ Both servers run, keep what they are handed, and relay it to an smtp-sink each, 
 Postfix's sendmail has its message on disk in `maildrop`, before its server has looked at it;
 pfsmtp's has it in the queue of the server.
 
-A cell is `programs:size`: so many send at the same time. With `:python`, pfsmtp's is the one in
-Python that goes by SMTP, as where the server has no socket.
+A cell is `programs:size`: so many send at the same time. pfsmtp's is `pfsmtp sendmail`, as it is
+typed; with `:linked` it is `pfsmtp-sendmail`, which /usr/sbin/sendmail is a link to; with `:python`
+what the first becomes where the server has no socket, a program in Python that speaks SMTP.
 
     bench/sendmail.py                       all cells, five times: some minutes
     bench/sendmail.py --quick               one cell
@@ -31,10 +32,11 @@ from relays import PfsmtpRelay, PostfixRelay
 from waits import Comparison, Waits
 
 QUICK = ("1:1k",)
-ALL = ("1:1k", "1:100k", "10:1k", "1:1k:python")
+ALL = ("1:1k", "1:100k", "10:1k", "1:1k:linked", "1:1k:python")
 SHARES = (0.5, 0.9, 0.99)
 WARM_UP = 20  # messages
 RECIPIENT = f"u@d0.{DOMAIN}"
+NOBODY = "127.0.0.1:1"  # for Python to fail at, which is not to stand in for the front
 
 
 class Handed(PfsmtpRelay):
@@ -58,14 +60,16 @@ class Program:
         if isinstance(server, PostfixRelay):
             conf = server.directory / "conf"
             return cls(["/usr/sbin/sendmail", "-C", str(conf), *arguments], dict(os.environ))
+        command = [*shlex.split(pfsmtp), "sendmail"]
+        submit = f"{server.directory / 'sendmail'},{NOBODY}"
         if "python" in cell.words:
-            environment = {**os.environ, "PFSMTP_SUBMIT": server.address}
-            return cls([*shlex.split(pfsmtp), "sendmail", *arguments], environment)
-        front = Path(shlex.split(pfsmtp)[0]).with_name("pfsmtp-sendmail")
-        if not front.exists():
-            raise PeerError(f"{front} is missing: install pfsmtp, or name it with --pfsmtp")
-        environment = {**os.environ, "PFSMTP_SUBMIT": str(server.directory / "sendmail")}
-        return cls([str(front), *arguments], environment)
+            submit = server.address
+        elif "linked" in cell.words:
+            linked = Path(command[0]).with_name("pfsmtp-sendmail")
+            if not linked.exists():
+                raise PeerError(f"{linked} is missing: install pfsmtp, or name it with --pfsmtp")
+            command = [str(linked)]
+        return cls([*command, *arguments], {**os.environ, "PFSMTP_SUBMIT": submit})
 
     def run(self, file: int) -> float:
         """Run it with this message; returns how many seconds it took."""
@@ -114,7 +118,7 @@ def measure(server: Server, program: Program, cell: Cell, seconds: float) -> Wai
 
 
 def main() -> int:
-    options = arguments(__doc__, cells=ALL, quick=QUICK, words=("python",))
+    options = arguments(__doc__, cells=ALL, quick=QUICK, words=("linked", "python"))
 
     def run(name: str, cell: Cell, site: Site) -> Waits:
         server = server_for(name, cell, site, pfsmtp=options.pfsmtp, settings=options.settings)
