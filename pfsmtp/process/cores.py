@@ -38,20 +38,27 @@ class Usage:
 
     now: float
     idle: float
-    ours: float  # the time of this process, on whatever core
 
     def leaves_room(self, since: Usage) -> bool:
-        """Whether there was time for us, or who had it was mostly us."""
+        """Whether there was time for more."""
         elapsed = self.now - since.now
-        busy = elapsed - (self.idle - since.idle)
-        return busy < _BUSY * elapsed or self.ours - since.ours > _LITTLE * elapsed
+        return elapsed - (self.idle - since.idle) < _BUSY * elapsed
 
 
 class Core:
     """The core of a worker. `settle` and `look` are for its main thread."""
 
-    def __init__(self, number: int, *, usage: Callable[[int], Usage | None] | None = None) -> None:
+    def __init__(
+        self,
+        number: int,
+        *,
+        usage: Callable[[int], Usage | None] | None = None,
+        spent: Callable[[], float] = time.process_time,
+    ) -> None:
         """Numbers count on round the cores that this process may use; negative ones from the last.
+
+        `spent` says how much time this process has had, on whatever core. The kernel adds it up
+        over all threads, and there can be thousands: it is asked only while the core is busy.
 
         Files of /proc are opened here, while that is still permitted.
         """
@@ -59,8 +66,10 @@ class Core:
         cores = sorted(self._allowed)
         self._number = cores[number % len(cores)]
         self._usage = usage if usage is not None else Meter().read
+        self._spent = spent
         self._threads = _open("/proc/self/task")
         self._last: Usage | None = None
+        self._ours: float | None = None  # what we had spent by then; None: not asked
         self._crowded = 0
         self._rest_ends: float | None = None  # None: settled
 
@@ -80,9 +89,19 @@ class Core:
             if usage.now >= self._rest_ends:
                 self.settle()
         elif last is not None:
-            self._crowded = 0 if usage.leaves_room(last) else self._crowded + 1
+            self._crowded = self._crowded + 1 if self._is_crowded(usage, last) else 0
             if self._crowded == _CROWDED_LOOKS:
                 self._let_go(usage.now)
+
+    def _is_crowded(self, usage: Usage, last: Usage) -> bool:
+        """Whether there was no time for us, and who had it was mostly others.
+
+        Of the first busy time after an idle one it is not known who had it.
+        """
+        before, self._ours = self._ours, None if usage.leaves_room(last) else self._spent()
+        if before is None or self._ours is None:
+            return False
+        return self._ours - before <= _LITTLE * (usage.now - last.now)
 
     def _let_go(self, now: float) -> None:
         self._crowded = 0
@@ -115,7 +134,7 @@ class Meter:
             name, *ticks = line.split()
             if name == b"cpu%d" % core and len(ticks) > _IDLE + 1:
                 idle = (int(ticks[_IDLE]) + int(ticks[_IDLE + 1])) * _TICK
-                return Usage(time.monotonic(), idle, time.process_time())
+                return Usage(time.monotonic(), idle)
         return None
 
 

@@ -12,20 +12,36 @@ import pytest
 from pfsmtp.process.cores import Core, Meter, Usage
 from tests.process.forked import Child
 
-CROWDED = [Usage(second, 0.0, 0.1 * second) for second in range(10)]
+CROWDED = [Usage(second, 0.0) for second in range(10)]
 
 
 class Days:
-    """A core, and the usage that it shows at one look after the other."""
+    """A core, and the usage that it shows at one look after the other.
 
-    def __init__(self, usages: list[Usage | None]) -> None:
+    Of its time this process has a share, from the start on.
+    """
+
+    def __init__(self, usages: list[Usage | None], *, share: float = 0.1) -> None:
         self._usages = iter(usages)
-        self.core = Core(0, usage=lambda _: next(self._usages))
+        self._share = share
+        self._now = 0.0
+        self.asked = 0
+        self.core = Core(0, usage=self._usage, spent=self._spent)
         self.core.settle()
 
     def look(self, times: int) -> None:
         for _ in range(times):
             self.core.look()
+
+    def _usage(self, core: int) -> Usage | None:
+        usage = next(self._usages)
+        if usage is not None:
+            self._now = usage.now
+        return usage
+
+    def _spent(self) -> float:
+        self.asked += 1
+        return self._share * self._now
 
 
 def in_child(body: Callable[[], None]) -> None:
@@ -79,7 +95,7 @@ def test_core_that_others_keep_busy_is_let_go_by_all_threads() -> None:
         thread = threading.Thread(target=run)
         thread.start()
         started.wait()
-        days.look(2)
+        days.look(3)
         assert keeps_to() == SETTLED  # one bad second is none
         days.look(1)
         assert keeps_to() == FREE
@@ -91,44 +107,59 @@ def test_core_that_others_keep_busy_is_let_go_by_all_threads() -> None:
 
 
 @pytest.mark.parametrize(
-    "usages",
+    ("usages", "share"),
     [
-        [Usage(second, 0.1 * second, 0.0) for second in range(10)],
-        [Usage(second, 0.0, 0.5 * second) for second in range(10)],
-        [Usage(0.1 * tenth, 0.0, 0.0) for tenth in range(5)],
-        [None] * 10,
+        ([Usage(second, 0.1 * second) for second in range(10)], 0.1),
+        ([Usage(second, 0.0) for second in range(10)], 0.5),
+        ([Usage(0.1 * tenth, 0.0) for tenth in range(5)], 0.1),
+        ([None] * 10, 0.1),
     ],
     ids=["it is idle at times", "it is ours", "too soon to say", "nobody knows"],
 )
-def test_core_is_kept(usages: list[Usage | None]) -> None:
+def test_core_is_kept(usages: list[Usage | None], share: float) -> None:
     def body() -> None:
-        Days(usages).look(len(usages))
+        Days(usages, share=share).look(len(usages))
         assert keeps_to() == SETTLED
 
     in_child(body)
 
 
 def test_good_second_between_bad_ones() -> None:
-    bad, good = Usage(1.0, 0.0, 0.0), Usage(2.0, 1.0, 0.0)
+    idle = [0.0, 0.0, 0.0, 1.0, 1.0, 1.0]
 
     def body() -> None:
-        days = Days([Usage(0.0, 0.0, 0.0), bad, good, Usage(3.0, 1.0, 0.0)])
-        days.look(4)
+        days = Days([Usage(now, idle[now]) for now in range(len(idle))])
+        days.look(len(idle))
         assert keeps_to() == SETTLED
 
     in_child(body)
 
 
-def test_core_is_tried_again_after_a_while() -> None:
-    later = [Usage(61.0, 0.0, 1.0), Usage(62.0, 0.0, 1.0), Usage(63.0, 0.0, 1.0)]
+def test_time_of_all_threads_is_asked_for_only_while_the_core_is_busy() -> None:
+    idle = [0.0, 1.0, 2.0, 2.0, 2.0, 3.0, 4.0]
 
     def body() -> None:
-        days = Days([*CROWDED[:3], Usage(60.0, 0.0, 1.0), *later, Usage(64.0, 0.0, 1.0)])
+        days = Days([Usage(now, idle[now]) for now in range(len(idle))])
+        days.look(3)
+        assert days.asked == 0
+        days.look(2)
+        assert days.asked == 2
+        days.look(2)
+        assert days.asked == 2
+
+    in_child(body)
+
+
+def test_core_is_tried_again_after_a_while() -> None:
+    def body() -> None:
+        days = Days([*CROWDED[:4], *(Usage(now, 0.0) for now in range(62, 70))])
         days.look(4)
         assert keeps_to() == FREE
-        days.look(2)
+        days.look(1)
+        assert keeps_to() == FREE
+        days.look(3)
         assert keeps_to() == SETTLED
-        days.look(2)
+        days.look(1)
         assert keeps_to() == FREE
 
     in_child(body)
@@ -139,9 +170,9 @@ def test_usage_of_a_core_that_computes() -> None:
         core = min(os.sched_getaffinity(0))
         Core(core).settle()
         meter = Meter()
-        before = meter.read(core)
+        before, until = meter.read(core), time.process_time() + 0.2
         assert before is not None
-        while time.process_time() < before.ours + 0.2:
+        while time.process_time() < until:
             sum(range(1000))
         after = meter.read(core)
         assert after is not None
