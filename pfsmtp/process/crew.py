@@ -41,6 +41,7 @@ class Seat:
     taken: bool = False
     due: float = -math.inf  # empty until then
     failures: int = 0
+    failure: str = ""  # of the last worker, if it did not last, or hangs
 
     @property
     def name(self) -> str:
@@ -132,7 +133,7 @@ class Crew:
                 member = spawn(self, seat)
             except OSError as error:
                 self._say("fork-failed", seat, reason=str(error))
-                self._back_off(seat, now, lived=0.0)
+                self._back_off(seat, now, lived=0.0, failure=f"cannot be forked: {error}")
                 if self.phase is Phase.BOOTING and seat.failures >= _BOOT_ATTEMPTS:
                     self.failure = f"cannot fork {seat.name}: {error}"
                 continue
@@ -162,7 +163,8 @@ class Crew:
         if expected:
             return
         seat.taken = False
-        self._back_off(seat, now, lived=now - member.born)
+        failure = f"cannot start: {member.refusal}" if member.refusal else f"ended with {ended}"
+        self._back_off(seat, now, lived=now - member.born, failure=failure)
         if self.phase is Phase.BOOTING:
             self._judge(member, ended)
 
@@ -184,17 +186,26 @@ class Crew:
                 self._condemn(member, "worker-stuck", now)
 
     def is_sound(self, now: float, *, since: float) -> bool:
-        """Whether of each role somebody serves; `since` is as for `watch`.
+        """Whether we do without a new start of everything; `since` is as for `watch`.
 
-        Who hangs or dies is replaced. Where that is of no use, since a process hangs in the kernel
-        and does not even die, or none can be forked, or all die at once, nobody serves the role.
+        Who hangs or dies is replaced, again and again if need be. That comes to nothing where all
+        who have a role hang in the kernel, and do not even die. Where others serve meanwhile, a new
+        start would only take them along; where nobody does, it may help, and takes nothing away.
         """
-        served = {
+        served = {seat.role.name for seat in self._served(now, since)}
+        hung = {
             member.seat.role.name
             for member in self.members.values()
-            if self._serves(member, now) and not self._is_silent(member, now, since)
+            if member.seat in self.seats and self._is_silent(member, now, since)
         }
-        return served >= {seat.role.name for seat in self.seats}
+        return bool(served) and hung <= served
+
+    def failing(self, now: float, *, since: float) -> str:
+        """Tell people which seats stay empty, and why; nothing while each is served, or soon is."""
+        served = self._served(now, since)
+        failing = [seat for seat in self.seats if seat.failure and seat not in served]
+        names = ", ".join(seat.name for seat in failing)
+        return f"{names} down: {failing[0].failure}" if failing else ""
 
     def drain(self, now: float, *, within: float) -> None:
         """Tell all to finish what they have begun, and to have done so `within` seconds."""
@@ -247,11 +258,16 @@ class Crew:
     def _seats_of(self, role: Role) -> int:
         return sum(seat.role is role for seat in self.seats)
 
-    def _serves(self, member: Member, now: float) -> bool:
-        """Whether it is there to stay, as far as can be told."""
-        return (
-            member.ready and member.seat in self.seats and now - member.born >= self.timing.steady
-        )
+    def _served(self, now: float, since: float) -> set[Seat]:
+        """The seats of those who come round, and are there to stay as far as can be told."""
+        return {
+            member.seat
+            for member in self.members.values()
+            if member.ready
+            and member.seat in self.seats
+            and now - member.born >= self.timing.steady
+            and not self._is_silent(member, now, since)
+        }
 
     def _is_silent(self, member: Member, now: float, since: float) -> bool:
         patience = self.timing.stuck if member.ready else self.timing.boot
@@ -265,13 +281,16 @@ class Crew:
     def _condemn(self, member: Member, event: str, now: float) -> None:
         silent = round(now - member.heartbeat.last, 1)
         self._say(event, member.seat, pid=member.pid, silent=silent)
+        member.seat.failure = "hangs"
         member.signal(signal.SIGKILL)
         member.condemned = True
         member.quit_at = member.kill_at = math.inf
 
-    def _back_off(self, seat: Seat, now: float, *, lived: float) -> None:
+    def _back_off(self, seat: Seat, now: float, *, lived: float, failure: str) -> None:
         """Say when the seat is to be filled again: at once, unless it keeps failing."""
-        seat.failures = seat.failures + 1 if lived < self.timing.steady else 0
+        lasted = lived >= self.timing.steady
+        seat.failures = 0 if lasted else seat.failures + 1
+        seat.failure = "" if lasted else failure
         excess = seat.failures - _PARDONED
         delay = 0.0
         if excess > 0:

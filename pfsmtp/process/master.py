@@ -8,8 +8,8 @@ At most one generation serves and one boots; those before drain. HUP loads a new
 cannot be loaded or booted, the one that serves goes on. TERM and INT drain and stop, a second one
 stops now, as QUIT does. USR1 reopens the logs everywhere, TTIN and TTOU add and take a worker of
 the first role until the next reload. A worker that dies is replaced at once, later and later if it
-keeps dying. A service manager that watches over us gets a sign of life as long as of each role
-somebody serves.
+keeps dying; who keeps failing is told of in the log and to the service manager. If that watches
+over us, it gets a sign of life for as long as it would not help to start everything anew.
 
 If the master itself fails, or is killed, its workers notice, finish and leave.
 """
@@ -72,6 +72,8 @@ class Master:
         self._reload_not_before = -math.inf
         self._stopping = False
         self._status = 0
+        self._standing = ""  # of the generation that serves
+        self._failing = ""  # who of it does not serve
         # The first round can come late without anything being wrong.
         self._next_tick = self._last_round = self._watched_since = clock()
 
@@ -187,8 +189,29 @@ class Master:
         self._guard(self._service.tick)
         # Should a SIGCHLD ever get lost, this finds who it was about.
         self.handle_chld()
-        if self._current is None or self._current.is_sound(now, since=self._watched_since):
+        crew = self._current
+        if crew is not None:
+            self._tell(crew.failing(now, since=self._watched_since))
+        if crew is None or crew.is_sound(now, since=self._watched_since):
             self._notifier.alive(now)
+
+    def _tell(self, failing: str) -> None:
+        """Let it be known, when it changes, who does not serve."""
+        if failing == self._failing:
+            return
+        if not self._failing:
+            self._log.event("workers-failing", reason=failing)
+        elif not failing:
+            self._log.event("workers-recovered")
+        self._failing = failing
+        self._notifier.status(self._summary())
+
+    def _ready(self, standing: str) -> None:
+        self._standing = standing
+        self._notifier.ready(self._summary())
+
+    def _summary(self) -> str:
+        return "; ".join(filter(None, (self._standing, self._failing)))
 
     def _load(self, event: str) -> Generation | None:
         try:
@@ -228,7 +251,8 @@ class Master:
         self._log.event(
             "generation-ready", generation=crew.number, workers=len(crew.seats), seconds=took
         )
-        self._notifier.ready(f"generation {crew.number}")
+        self._tell("")
+        self._ready(f"generation {crew.number}")
         if before is not None:
             self._drain(before, now, within=self._timing.retire)
 
@@ -245,7 +269,7 @@ class Master:
 
     def _go_on(self, crew: Crew) -> None:
         """Tell that the reload came to nothing, and the generation before goes on."""
-        self._notifier.ready(f"generation {crew.number}; reload failed: {self.failure}")
+        self._ready(f"generation {crew.number}; reload failed: {self.failure}")
 
     def _may_reload(self, now: float) -> bool:
         return (

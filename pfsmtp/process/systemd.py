@@ -16,6 +16,7 @@ from dataclasses import dataclass
 
 _FIRST_DESCRIPTOR = 3  # SD_LISTEN_FDS_START
 _LISTEN_VARIABLES = ("LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES")
+_LONGEST_LINE = 500  # characters; systemd throws away what is longer than 4096 octets
 _SIGNS_OF_LIFE = 4  # in the time in which the service manager wants one
 
 
@@ -95,7 +96,7 @@ def listen_fds(
 
 def _line(text: str) -> str:
     """Return `text` as one line: each line of a message is an assignment of its own."""
-    return " ".join(text.split())
+    return " ".join(text.split())[:_LONGEST_LINE]
 
 
 def _watchdog(environment: Mapping[str, str]) -> float:

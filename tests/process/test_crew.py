@@ -6,6 +6,8 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+import pytest
+
 from pfsmtp.process.crew import Crew, Member, Phase, Seat
 from pfsmtp.process.privileges import Identity
 from pfsmtp.process.service import Body, Context, Role, Timing
@@ -155,12 +157,23 @@ def test_crew_is_sound_while_of_each_role_somebody_comes_round() -> None:
     assert not crew.is_sound(146.0, since=0.0)
 
 
-def test_crew_is_not_sound_while_a_role_has_nobody() -> None:
+def test_crew_is_sound_while_a_role_has_nobody_and_another_serves() -> None:
     crew, maternity = _crew(receiver=1, deliverer=1), Maternity()
     crew.phase = Phase.SERVING
     crew.fill(0.0, maternity.spawn)
-    assert crew.is_sound(10.0, since=0.0)
     crew.bury(2, STATUS_1, 10.0)
+    maternity.fails = True
+    crew.fill(10.0, maternity.spawn)
+    crew.members[1].heartbeat.beat(10.0)
+    assert crew.is_sound(10.0, since=0.0)
+
+
+def test_crew_is_not_sound_while_nobody_serves() -> None:
+    crew, maternity = _crew(receiver=1, deliverer=1), Maternity()
+    crew.phase = Phase.SERVING
+    crew.fill(0.0, maternity.spawn)
+    for number in (1, 2):
+        crew.bury(number, STATUS_1, 10.0)
     maternity.fails = True
     crew.fill(10.0, maternity.spawn)
     assert not crew.is_sound(10.0, since=0.0)
@@ -170,7 +183,48 @@ def test_crew_is_not_sound_while_a_role_has_nobody() -> None:
     assert crew.is_sound(21.0, since=0.0)
 
 
-def test_crew_is_not_sound_while_workers_of_a_role_die_as_soon_as_they_are_ready() -> None:
+def test_seats_that_stay_empty_are_told_of_until_they_are_served() -> None:
+    crew, maternity = _crew(receiver=1, deliverer=2), Maternity()
+    crew.phase = Phase.SERVING
+    crew.fill(0.0, maternity.spawn)
+    crew.bury(2, STATUS_1, 10.0)
+    assert crew.failing(10.0, since=0.0) == "", "it had lasted"
+    maternity.now = 10.0
+    crew.fill(10.0, maternity.spawn)
+    crew.members[4].refusal = "no queue"
+    crew.bury(4, STATUS_1, 10.5)
+    assert crew.failing(10.5, since=0.0) == "deliverer 1 down: cannot start: no queue"
+    crew.bury(3, STATUS_1, 10.5)
+    maternity.fails = True
+    crew.fill(10.5, maternity.spawn)
+    assert crew.failing(10.5, since=0.0) == (
+        "deliverer 1, deliverer 2 down: cannot be forked: Resource temporarily unavailable"
+    )
+    maternity.now, maternity.fails = 20.0, False
+    crew.fill(20.0, maternity.spawn)
+    crew.bury(6, 9, 20.5)
+    assert crew.failing(20.9, since=0.0).startswith("deliverer 1, deliverer 2 down: ")
+    assert crew.failing(21.0, since=0.0) == "deliverer 2 down: ended with signal 9"
+    maternity.now = 30.0
+    crew.fill(30.0, maternity.spawn)
+    assert crew.failing(31.0, since=0.0) == ""
+
+
+def test_seat_of_a_worker_that_hangs_is_told_of_until_another_has_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(Member, "signal", lambda member, number: None)
+    crew, maternity = _crew(receiver=2), Maternity()
+    crew.phase = Phase.SERVING
+    crew.fill(0.0, maternity.spawn)
+    crew.members[1].heartbeat.beat(40.0)
+    crew.watch(40.0, since=0.0)
+    assert crew.failing(40.0, since=0.0) == "receiver 2 down: hangs"
+    crew.bury(2, 9, 41.0)
+    assert crew.failing(41.0, since=0.0) == ""
+
+
+def test_crew_is_not_sound_while_all_workers_die_as_soon_as_they_are_ready() -> None:
     crew, maternity = _crew(receiver=1), Maternity()
     crew.phase = Phase.SERVING
     for _ in range(20):

@@ -41,6 +41,15 @@ def test_states_are_told(manager: tuple[socket.socket, str]) -> None:
     ]
 
 
+def test_status_is_one_line_that_is_not_too_long(manager: tuple[socket.socket, str]) -> None:
+    channel, address = manager
+    Notifier({"NOTIFY_SOCKET": address}).ready("it is\nREADY=0 " + "\N{SNOWMAN}" * 5000)
+    told = channel.recv(100_000)
+    assert len(told) <= 4096  # NOTIFY_BUFFER_MAX of systemd, which ignores what is longer
+    assert len(told.splitlines()) == 3
+    assert "STATUS=it is READY=0 \N{SNOWMAN}" in told.decode()
+
+
 def test_sign_of_life_is_given_four_times_as_often_as_it_is_wanted(
     manager: tuple[socket.socket, str],
 ) -> None:

@@ -6,8 +6,9 @@ import os
 import signal
 import socket
 import subprocess
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -32,23 +33,32 @@ class Manager:
         while times:
             times -= self._channel.recv(4096).startswith(wanted)
 
+    def hear_status(self, wanted: str) -> set[str]:
+        """Wait until this is told of how things are; return all lines until then."""
+        self._channel.settimeout(PATIENCE)
+        heard: set[str] = set()
+        deadline = time.monotonic() + PATIENCE
+        while f"STATUS={wanted}" not in heard:
+            assert time.monotonic() < deadline, heard
+            heard.update(self._channel.recv(4096).decode().splitlines())
+        return heard
+
     def forget(self) -> None:
         """Pass over what has been told so far."""
         self._channel.setblocking(False)
-        try:
+        with suppress(BlockingIOError):
             while self._channel.recv(4096):
                 pass
-        except BlockingIOError:
-            return
 
-    def hears_nothing(self) -> bool:
-        """Whether many signs of life do not come."""
-        self._channel.settimeout(20 * EVERY)
-        try:
-            self._channel.recv(4096)
-        except TimeoutError:
-            return True
-        return False
+    def hears_no_sign_of_life(self) -> bool:
+        """Whether many of them do not come."""
+        until = time.monotonic() + 20 * EVERY
+        while (left := until - time.monotonic()) > 0:
+            self._channel.settimeout(left)
+            with suppress(TimeoutError):
+                if self._channel.recv(4096) == b"WATCHDOG=1":
+                    return False
+        return True
 
 
 @pytest.fixture
@@ -125,32 +135,71 @@ def test_master_that_hangs_gives_no_sign_of_life(tmp_path: Path, manager: Manage
         service.signal("STOP")
         eventually(lambda: _state(service.master) == "T")
         manager.forget()
-        assert manager.hears_nothing()
+        assert manager.hears_no_sign_of_life()
         service.signal("CONT")
         manager.hear(b"WATCHDOG=1", times=3)
 
 
-def test_no_sign_of_life_is_given_while_nobody_serves(tmp_path: Path, manager: Manager) -> None:
-    with watched(tmp_path, manager) as service:
-        with hung(service.workers()["echo 1 generation 1"]):
+def test_no_sign_of_life_is_given_while_a_role_hangs_and_cannot_be_killed(
+    tmp_path: Path, manager: Manager
+) -> None:
+    with watched(tmp_path, manager, helpers=1) as service:
+        with hung(service.workers()["helper 1 generation 1"]):
             service.wait_for("worker-stuck")
             manager.forget()
-            assert manager.hears_nothing()
-        service.wait_for("worker-ready", times=2)
+            assert manager.hears_no_sign_of_life(), "another kind serves on"
+        service.wait_for("worker-ready", times=3)
         manager.hear(b"WATCHDOG=1", times=3)
 
 
 def test_no_sign_of_life_is_given_while_nobody_can_start(tmp_path: Path, manager: Manager) -> None:
     obstacle = tmp_path / "obstacle"
-    with watched(tmp_path, manager, obstacle=str(obstacle), helpers=1) as service:
+    with watched(tmp_path, manager, obstacle=str(obstacle)) as service:
         manager.hear(b"WATCHDOG=1", times=3)
         obstacle.touch()
-        service.signal("KILL", service.workers()["helper 1 generation 1"])
+        service.signal("KILL", service.workers()["echo 1 generation 1"])
         service.wait_for("worker-refused")
         manager.forget()
-        assert manager.hears_nothing(), "another kind serves on"
+        assert manager.hears_no_sign_of_life()
         obstacle.unlink()
         manager.hear(b"WATCHDOG=1", times=3)
+
+
+def test_signs_of_life_come_while_a_role_cannot_start_and_another_serves(
+    tmp_path: Path, manager: Manager
+) -> None:
+    obstacle = tmp_path / "obstacle"
+    failing = f"helper 1 down: cannot start: {obstacle} is in the way"
+    with watched(tmp_path, manager, obstacle=str(obstacle), helpers=1) as service:
+        obstacle.touch()
+        service.signal("KILL", service.workers()["helper 1 generation 1"])
+        manager.hear_status(f"generation 1; {failing}")
+        service.wait_for("workers-failing", reason=failing)
+        manager.hear(b"WATCHDOG=1", times=20)
+        assert service.ask("who") == "echo 1 generation 1"
+        obstacle.unlink()
+        manager.hear_status("generation 1")
+        service.wait_for("workers-recovered")
+
+
+def test_role_that_cannot_start_is_told_of_until_a_reload_comes_to_something(
+    tmp_path: Path, manager: Manager
+) -> None:
+    obstacle = tmp_path / "obstacle"
+    failing = f"helper 1 down: cannot start: {obstacle} is in the way"
+    with watched(tmp_path, manager, obstacle=str(obstacle), helpers=1) as service:
+        obstacle.touch()
+        service.signal("KILL", service.workers()["helper 1 generation 1"])
+        manager.hear_status(f"generation 1; {failing}")
+        service.configure(load="error")
+        service.signal("HUP")
+        wrong = "the configuration is wrong: mend it"
+        manager.hear_status(f"generation 1; reload failed: {wrong}; {failing}")
+        service.configure(load="", obstacle="")
+        service.signal("HUP")
+        assert f"STATUS=generation 2; {failing}" not in manager.hear_status("generation 2")
+        service.wait_for("workers-recovered")
+        assert len(service.seen("workers-failing")) == 1
 
 
 def _state(pid: int) -> str:

@@ -216,17 +216,26 @@ def test_watchdog_is_fed_and_ends_who_hangs(machine: Machine) -> None:
         eventually(lambda: stored(machine) == 2, what=machine.errors())
 
 
-def test_watchdog_ends_who_can_serve_no_more(machine: Machine) -> None:
+def test_receivers_go_on_while_no_deliverer_can_start(machine: Machine) -> None:
     """The queue is closed to the next deliverer; the receivers have it open still."""
     machine.install(OUTBOUND, "WatchdogSec=10\n")
     queue = machine.var / "lib" / "pfsmtp-out" / "queue"
     with machine.running():
         machine.systemctl("start", OUTBOUND)
-        titles = machine.processes(OUTBOUND)
+        master, titles = machine.master(OUTBOUND), machine.processes(OUTBOUND)
         (deliverer,) = (pid for pid, title in titles.items() if "deliverer" in title)
         queue.chmod(0)
         os.kill(deliverer, signal.SIGKILL)
-        machine.await_state(OUTBOUND, "NRestarts", holds="0".__ne__, within=RESTART)
-        assert "event=worker-refused" in machine.errors()
+        machine.await_state(OUTBOUND, "StatusText", holds=tells_of_deliverer)
+        span = partial(is_later, int(machine.show(OUTBOUND, FED)) + 11e6)
+        machine.await_state(OUTBOUND, FED, holds=span, within=RESTART)
+        deliver(machine, SUBMISSION, to=NOBODY)
+        assert "event=workers-failing" in machine.errors()
         queue.chmod(0o700)
-        machine.await_state(OUTBOUND, "ActiveState", holds="active".__eq__, within=RESTART)
+        machine.await_state(OUTBOUND, "StatusText", holds="generation 1".__eq__, within=RESTART)
+        assert machine.master(OUTBOUND) == master
+        assert machine.show(OUTBOUND, "NRestarts") == "0"
+
+
+def tells_of_deliverer(status: str) -> bool:
+    return status.startswith("generation 1; deliverer 1 down: cannot start: ")
