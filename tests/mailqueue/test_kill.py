@@ -7,6 +7,7 @@ handing it on and recording that. The counts are printed.
 from __future__ import annotations
 
 import itertools
+import math
 import os
 import random
 import signal
@@ -24,6 +25,7 @@ from tests.mailqueue.conftest import DEFERRED, DELIVERED, Events, envelope
 
 DOMAINS = [f"domain{number}.example" for number in range(20)]
 PUTTERS, DELIVERERS = 3, 2
+PATIENCE = 60.0  # seconds in which at least one more message is accepted, or delivered
 
 
 class Journal:
@@ -44,8 +46,20 @@ class Journal:
 
 
 def open_queue(path: Path, log: Events | None = None) -> Spool:
-    numbers = itertools.count(os.getpid() << 8)
-    return Spool(path, deliverers=DELIVERERS, log=log or Events(), number=lambda: next(numbers))
+    """Open the queue for a process, whose ids are not those of any other.
+
+    Each counts for itself, so it is not left to chance that their numbers differ: among tens of
+    thousands of messages, an id would recur now and then.
+    """
+    numbers = itertools.count()
+    own = (os.getpid() & 0xFFFF).to_bytes(2, "little")
+    return Spool(
+        path,
+        deliverers=DELIVERERS,
+        log=log or Events(),
+        number=lambda: next(numbers),
+        random=lambda _: own,
+    )
 
 
 def message(id: str, size: int) -> bytes:
@@ -105,7 +119,8 @@ class Processes:
     def __init__(self, works: list[Callable[[], None]]) -> None:
         self._works = works
         self._pids: dict[int, int] = {}
-        self.killed = 0
+        self.killed: Counter[int] = Counter()  # by work
+        self.failed = 0  # which ended by themselves
 
     def start(self, number: int) -> None:
         pid = os.fork()
@@ -121,12 +136,24 @@ class Processes:
     def kill(self, number: int) -> None:
         pid = self._pids.pop(number)
         os.kill(pid, signal.SIGKILL)
-        os.waitpid(pid, 0)
-        self.killed += 1
+        _, status = os.waitpid(pid, 0)
+        self.killed[number] += 1
+        self.failed += not os.WIFSIGNALED(status)
 
     def kill_all(self) -> None:
         for number in list(self._pids):
             self.kill(number)
+
+
+def await_all(progress: Callable[[], int], over: Callable[[], bool]) -> None:
+    """Wait until it is over, for as long as there is progress."""
+    before, deadline = -1, math.inf
+    while not over():
+        now = time.monotonic()
+        if (made := progress()) != before:
+            before, deadline = made, now + PATIENCE
+        assert now < deadline, f"no progress after {made}"
+        time.sleep(0.1)
 
 
 @pytest.mark.parametrize("seed", [1, 2])
@@ -145,44 +172,43 @@ def test_kill_9_of_all_kinds_of_processes_loses_nothing(tmp_path: Path, seed: in
     ]
     chance = random.Random(seed)
     processes = Processes(works)
-    killed_deliverers = 0
     deliverers = range(PUTTERS, PUTTERS + DELIVERERS)
     try:
         for number in range(len(works)):
             processes.start(number)
+        await_all(lambda: len(accepted.lines()), lambda: len(accepted.lines()) > 50)
         until = time.monotonic() + 4
         while time.monotonic() < until:
             time.sleep(chance.uniform(0.01, 0.15))  # they work meanwhile
             number = chance.randrange(len(works))
             processes.kill(number)
-            killed_deliverers += number in deliverers
             processes.start(number)
         processes.kill_all()
         for number in deliverers:
             processes.start(number)
         look = open_queue(path)
-        deadline = time.monotonic() + 60
-        while left := len(list(look.views(Selection()))):
-            assert time.monotonic() < deadline, f"{left} still wait"
-            time.sleep(0.1)
+        await_all(lambda: len(recorded.lines()), lambda: not list(look.views(Selection())))
         look.close()
     finally:
         processes.kill_all()
 
+    assert not processes.failed
     wanted = set(accepted.lines())
+    killed = processes.killed.total()
+    killed_deliverers = sum(processes.killed[number] for number in deliverers)
     counts = Counter(handed_on.lines())
     twice = [line for line, count in counts.items() if count > 1]
     print(
         f"{len(wanted)} accepted, {len(counts)} delivered, {len(twice)} of them twice,"
-        f" {processes.killed} processes killed, {killed_deliverers} of them deliverers"
+        f" {killed} processes killed, {killed_deliverers} of them deliverers"
     )
-    assert len(wanted) > 50
+    assert len(wanted) == len(accepted.lines()), "an id recurred"
     assert wanted <= set(counts)
     # Each was killed with one message in hand at most.
     assert sum(count - 1 for count in counts.values()) <= killed_deliverers
     # What was recorded is never handed on again.
     assert max(Counter(recorded.lines()).values()) == 1
     # A body whose message is finished is left by a kill at that very moment; it is swept later.
-    assert len(list((path / "bodies").iterdir())) <= processes.killed
+    assert len(list((path / "bodies").iterdir())) <= killed
     for journal in (accepted, handed_on, recorded):
         journal.close()
