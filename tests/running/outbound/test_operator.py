@@ -114,7 +114,7 @@ def test_bounced_by_the_operator_is_told_to_the_sender(site: Site) -> None:
     site.queue("bounce", "--recipient", "bob@away.test")
     eventually(lambda: len(site.home.stored) == 1, what="a bounce")
     assert b"Final-Recipient: rfc822;bob@away.test" in site.home.stored[0].octets
-    assert views(site.server) == []
+    eventually(lambda: views(site.server) == [], what="an empty queue")
 
 
 def test_what_the_operator_does_is_in_the_servers_log(site: Site) -> None:
