@@ -13,7 +13,7 @@ import os
 import shlex
 import sys
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Protocol
@@ -25,6 +25,7 @@ from peers import PeerError, Pfsmtp, Postfix, Server, Site, default_command, run
 from runs import NAMES, Draw, MakeTable, Run, plot, table
 
 SETTLE_SECONDS = 0.3  # a queue manager has work left when the last message has arrived
+_LONG_ENOUGH = 0.25  # of the length of a run, for a trial that says how many messages make one
 DELETED_INODES_MATTER_SECONDS = 300.0
 STEAL_WORTH_A_WARNING = 0.05
 
@@ -145,14 +146,25 @@ class Comparison:
         key = cell, name
         if key not in self._messages:
             # The number of messages is settled once, so that all repeats of it are alike.
-            self._messages[key] = self._enough(measured(warm_up * 2), cell)
+            self._messages[key] = self._enough(measured, cell, first=warm_up * 2)
         return measured(self._messages[key])
 
-    def _enough(self, run: Run, cell: Cell) -> int:
+    def _enough(self, measured: Callable[[int], Run], cell: Cell, *, first: int) -> int:
+        """How many messages take about `--seconds`: by trials, until one has not been too short.
+
+        In the first moments a server makes connections and files that it then goes on to use.
+        """
         if self.options.messages:
             return int(self.options.messages)
-        fitting = int(run.delivered_rate * self.options.seconds / cell.recipients)
-        return min(max(fitting, 2 * cell.connections, 50), cell.most_messages())
+        messages, before = first, 0
+        while messages > before:
+            run = measured(messages)
+            fitting = int(run.delivered_rate * self.options.seconds / cell.recipients)
+            before = messages
+            messages = min(max(fitting, 2 * cell.connections, 50), cell.most_messages())
+            if run.deliveries / run.delivered_rate >= self.options.seconds * _LONG_ENOUGH:
+                break
+        return messages
 
 
 def add_server_options(parser: argparse.ArgumentParser) -> None:
