@@ -156,6 +156,7 @@ def await_all(progress: Callable[[], int], over: Callable[[], bool]) -> None:
         time.sleep(0.1)
 
 
+@pytest.mark.timeout(300)
 @pytest.mark.parametrize("seed", [1, 2])
 def test_kill_9_of_all_kinds_of_processes_loses_nothing(tmp_path: Path, seed: int) -> None:
     path = tmp_path / "queue"
