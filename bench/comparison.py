@@ -156,15 +156,15 @@ class Comparison:
         """
         if self.options.messages:
             return int(self.options.messages)
-        messages, before = first, 0
-        while messages > before:
+        messages = first
+        while True:
             run = measured(messages)
             fitting = int(run.delivered_rate * self.options.seconds / cell.recipients)
-            before = messages
-            messages = min(max(fitting, 2 * cell.connections, 50), cell.most_messages())
-            if run.deliveries / run.delivered_rate >= self.options.seconds * _LONG_ENOUGH:
-                break
-        return messages
+            enough = min(max(fitting, 2 * cell.connections, 50), cell.most_messages())
+            lasted = run.deliveries / run.delivered_rate
+            if enough <= messages or lasted >= self.options.seconds * _LONG_ENOUGH:
+                return enough
+            messages = enough
 
 
 def add_server_options(parser: argparse.ArgumentParser) -> None:

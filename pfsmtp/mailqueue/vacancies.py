@@ -106,9 +106,9 @@ class Vacancies:
     def _widen(self, kind: Kind) -> None:
         """Own one more file, if that can be had: without it all goes on, only slower."""
         try:
-            if not self._adopt(kind):
-                self._own(*self._segments.create(kind), free=kind.count)
+            self._add_file(kind)
         except OSError:
+            # Not to be tried again for each message, but once a file could be made.
             self._spread[kind.number] = len(self._owned[kind.number])
 
     def _replenish(self, kind: Kind) -> None:
@@ -125,12 +125,17 @@ class Vacancies:
                 full.append(owned)
             else:
                 free += found
-        if free < max(kind.count // 4, 1) and not self._adopt(kind):
-            self._own(*self._segments.create(kind), free=kind.count)
-            self._spread[kind.number] = _spread(kind)
+        if free < max(kind.count // 4, 1):
+            self._add_file(kind)
         for owned in full:
             os.close(owned.owner)
             del mine[owned.segment]
+
+    def _add_file(self, kind: Kind) -> None:
+        """Own one more file: one that is there and has free slots, or a new one. Raises OSError."""
+        if not self._adopt(kind):
+            self._own(*self._segments.create(kind), free=kind.count)
+            self._spread[kind.number] = _spread(kind)
 
     def _adopt(self, kind: Kind) -> bool:
         """Become the owner of a file with free slots that has none; whether there was one."""

@@ -81,6 +81,19 @@ def watched(directory: Path, manager: Manager, **config: object) -> Iterator[Run
 
 
 @contextmanager
+def without_helper(
+    directory: Path, manager: Manager, obstacle: Path
+) -> Iterator[tuple[Running, str]]:
+    """A watched service whose one helper cannot start again; and what is said of that."""
+    failing = f"helper 1 down: cannot start: {obstacle} is in the way"
+    with watched(directory, manager, obstacle=str(obstacle), helpers=1) as service:
+        obstacle.touch()
+        service.signal("KILL", service.workers()["helper 1 generation 1"])
+        manager.hear_status(f"generation 1; {failing}")
+        yield service, failing
+
+
+@contextmanager
 def hung(pid: int) -> Iterator[None]:
     """A process that does not come round, and when it is killed does not go.
 
@@ -169,11 +182,7 @@ def test_signs_of_life_come_while_a_role_cannot_start_and_another_serves(
     tmp_path: Path, manager: Manager
 ) -> None:
     obstacle = tmp_path / "obstacle"
-    failing = f"helper 1 down: cannot start: {obstacle} is in the way"
-    with watched(tmp_path, manager, obstacle=str(obstacle), helpers=1) as service:
-        obstacle.touch()
-        service.signal("KILL", service.workers()["helper 1 generation 1"])
-        manager.hear_status(f"generation 1; {failing}")
+    with without_helper(tmp_path, manager, obstacle) as (service, failing):
         service.wait_for("workers-failing", reason=failing)
         manager.hear(b"WATCHDOG=1", times=20)
         assert service.ask("who") == "echo 1 generation 1"
@@ -186,11 +195,7 @@ def test_role_that_cannot_start_is_told_of_until_a_reload_comes_to_something(
     tmp_path: Path, manager: Manager
 ) -> None:
     obstacle = tmp_path / "obstacle"
-    failing = f"helper 1 down: cannot start: {obstacle} is in the way"
-    with watched(tmp_path, manager, obstacle=str(obstacle), helpers=1) as service:
-        obstacle.touch()
-        service.signal("KILL", service.workers()["helper 1 generation 1"])
-        manager.hear_status(f"generation 1; {failing}")
+    with without_helper(tmp_path, manager, obstacle) as (service, failing):
         service.configure(load="error")
         service.signal("HUP")
         wrong = "the configuration is wrong: mend it"

@@ -183,8 +183,7 @@ def test_what_takes_more_than_a_message_is_for_python(
     front: Path, tmp_path: Path, arguments: str
 ) -> None:
     words = shlex.split(arguments)
-    with Counterpart(tmp_path / "s", b"\0").listening() as server:
-        done = run(front, tmp_path / "s", *words, octets=b"a\n.\nb\n")
+    done, server = handed_over(front, tmp_path / "s", *words, octets=b"a\n.\nb\n")
     assert done.stdout.decode() == "|".join(["sendmail", *words, "a\n.\nb\n"])
     assert server.packet == b""
 
@@ -314,8 +313,7 @@ def test_pfsmtp_with_anything_else_is_python_with_the_same_arguments(
     pfsmtp: Path, tmp_path: Path, arguments: str
 ) -> None:
     words = shlex.split(arguments)
-    with Counterpart(tmp_path / "s", b"\0").listening() as server:
-        done = run(pfsmtp, tmp_path / "s", *words, octets=b"a\n.\nb\n")
+    done, server = handed_over(pfsmtp, tmp_path / "s", *words, octets=b"a\n.\nb\n")
     assert done.stdout.decode() == "|".join([*words, "a\n.\nb\n"])
     assert server.packet == b""
 
