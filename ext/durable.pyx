@@ -292,6 +292,7 @@ cdef class File:
     cdef Directory directory
     cdef str name
     cdef int fd
+    cdef bint opened       # until then, and when that fails, `fd` is none of ours
     cdef readonly long size
 
     def __cinit__(self, Directory directory not None, str name not None):
@@ -299,14 +300,14 @@ cdef class File:
         cdef int error
         self.directory = directory
         self.name = name
-        self.fd = -1
         with nogil:
             error = make_file(directory.fd, octets, O_RDWR, &self.fd)
         if error:
             raise failure(error, b"open", octets)
+        self.opened = True
 
     def __dealloc__(self):
-        if self.fd >= 0:
+        if self.opened:
             close(self.fd)
 
     def write(self, parts not None):
@@ -342,8 +343,7 @@ cdef class File:
             raise failure(error, b"fsync", checked(self.name))
 
     def close(self):
-        cdef int fd = self.fd
-        self.fd = -1
-        if fd >= 0:
+        if self.opened:
+            self.opened = False
             with nogil:
-                close(fd)
+                close(self.fd)

@@ -68,6 +68,8 @@ def test_name_that_is_a_path_or_none_is_refused(box: Box, name: str) -> None:
     ):
         with pytest.raises(ValueError, match=r"name|surrogates"):
             attempt()
+    os.fstat(0)  # a File that never was closed it once
+
 
 
 def test_parts_that_are_no_bytes_are_refused_before_anything_is_made(box: Box) -> None:
