@@ -1,8 +1,8 @@
 """Files that are on disk before the call returns; `pfsmtp/durable.py` is the door to it.
 
 For one message the order of system calls is openat, writev, fsync, close, renameat2, fsync of the
-directory; all under one release of the GIL. What is left to Python: names, contents, and what an
-error means.
+directory; all under one release of the GIL. When many deliver at once, one thread does what follows
+the writev for all of them. What is left to Python: names, contents, and what an error means.
 """
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
@@ -13,6 +13,7 @@ from libc.string cimport memchr, strcmp, strlen
 from posix.stat cimport fstat, struct_stat
 from posix.unistd cimport close, fsync
 
+from deliveries cimport Delivery, deliver_one, show, stage, take_back
 from diskio cimport (
     AT_FDCWD,
     O_CLOEXEC,
@@ -28,8 +29,8 @@ from diskio cimport (
     unlink_file,
     write_parts,
 )
-from groupcommit cimport Group, free_group, group_sync, new_group
-from jobs cimport Fault, Job, show, stage, take_back
+from groupcommit cimport ENTRY, WHOLE, Group, free_group, group_sync, new_group
+from jobs cimport Fault, Job
 
 import os
 import re
@@ -68,7 +69,7 @@ cdef class Directory:
         cdef struct_stat found
         self.fd = open_directory(path, parent, follow)
         try:
-            self.group = new_group(self.fd, False)
+            self.group = new_group(self.fd, ENTRY)
         except MemoryError:
             close(self.fd)
             raise
@@ -102,7 +103,7 @@ cdef class Directory:
         cdef Group *group = self.entry_group()
         cdef int error
         with nogil:
-            error = group_sync(group)
+            error = group_sync(group, NULL, NULL)
         if error:
             raise failure(error, b"sync", NULL)
 
@@ -129,7 +130,7 @@ cdef class Filesystem:
             raise OSError(ENOSYS, "syncfs reports no errors before Linux 5.8")
         cdef int fd = open_directory(".", directory, False)
         try:
-            self.group = new_group(fd, True)
+            self.group = new_group(fd, WHOLE)
         except MemoryError:
             close(fd)
             raise
@@ -145,7 +146,7 @@ cdef class Filesystem:
     def sync(self):
         cdef int error
         with nogil:
-            error = group_sync(self.group)
+            error = group_sync(self.group, NULL, NULL)
         if error:
             raise failure(error, b"syncfs", NULL)
 
@@ -171,27 +172,28 @@ cdef const char *checked(str name) except NULL:
 
 
 cdef class Batch:
-    """The jobs of one call, and references to all that they point into."""
+    """The deliveries of one call, and references to all that they point into."""
 
-    cdef Job *jobs
+    cdef Delivery *deliveries
     cdef int count
     cdef list kept
 
     def __cinit__(self, int room):
-        self.jobs = <Job *> calloc(max(room, 1), sizeof(Job))
-        if self.jobs == NULL:
+        self.deliveries = <Delivery *> calloc(max(room, 1), sizeof(Delivery))
+        if self.deliveries == NULL:
             raise MemoryError
         self.kept = []
 
     def __dealloc__(self):
         cdef int i
         for i in range(self.count):
-            free(self.jobs[i].parts)
-        free(self.jobs)
+            free(self.deliveries[i].job.parts)
+        free(self.deliveries)
 
     cdef Job *add(self, Directory tmp, str name, parts, Directory new) except NULL:
         """One more; `parts` None when the file is there already, `new` None when it stays."""
-        cdef Job *job = &self.jobs[self.count]
+        cdef Delivery *delivery = &self.deliveries[self.count]
+        cdef Job *job = &delivery.job
         cdef tuple octets = () if parts is None else tuple(parts)
         cdef int i, count = <int> len(octets)
         if tmp is None:
@@ -199,11 +201,11 @@ cdef class Batch:
         job.name = checked(name)
         job.fd = job.source = -1
         job.tmp = tmp.fd
-        job.file_group = tmp.file_group()
+        delivery.file_group = tmp.file_group()
         job.staged = parts is None
         if new is not None:
             job.new = new.fd
-            job.new_group = new.entry_group()
+            delivery.new_group = new.entry_group()
         self.kept.append((tmp, name, octets, new))
         job.parts = <iovec *> calloc(max(count, 1), sizeof(iovec))
         if job.parts == NULL:
@@ -216,6 +218,7 @@ cdef class Batch:
                 raise TypeError(f"not bytes: {type(part).__name__}")
             job.parts[i].iov_base = PyBytes_AS_STRING(part)
             job.parts[i].iov_len = PyBytes_GET_SIZE(part)
+            job.size += PyBytes_GET_SIZE(part)
         return job
 
     cdef int run(self, bint staging, bint showing) except -1:
@@ -223,15 +226,18 @@ cdef class Batch:
         cdef Fault fault
         cdef int i, error = 0
         for i in range(self.count if showing else 0):
-            if self.jobs[i].new_group == NULL:
+            if self.deliveries[i].new_group == NULL:
                 raise TypeError("no directory to rename into")
         with nogil:
-            if staging:
-                error = stage(self.jobs, self.count, &fault)
-            if not error and showing:
-                error = show(self.jobs, self.count, &fault)
+            if staging and showing and self.count == 1 and self.deliveries.file_group == NULL:
+                error = deliver_one(self.deliveries, &fault)
+            else:
+                if staging:
+                    error = stage(self.deliveries, self.count, &fault)
+                if not error and showing:
+                    error = show(self.deliveries, self.count, &fault)
             if error:
-                take_back(self.jobs, self.count)
+                take_back(self.deliveries, self.count)
         if error:
             raise failure(error, fault.step, fault.name)
         return 0
@@ -313,15 +319,12 @@ cdef class File:
     def write(self, parts not None):
         cdef Batch batch = Batch(1)
         cdef Job *job = batch.add(self.directory, self.name, parts, None)
-        cdef long length = 0
-        cdef int i, error
-        for i in range(job.count):
-            length += job.parts[i].iov_len
+        cdef int error
         with nogil:
             error = write_parts(self.fd, job.parts, job.count)
         if error:
             raise failure(error, b"write", job.name)
-        self.size += length
+        self.size += job.size
 
     def copy(self, Directory directory not None, str name not None, head not None, long start):
         cdef Batch batch = Batch(1)
@@ -336,7 +339,7 @@ cdef class File:
         cdef int error = 0
         with nogil:
             if group != NULL:
-                error = group_sync(group)
+                error = group_sync(group, NULL, NULL)
             elif fsync(self.fd) != 0:
                 error = errno
         if error:

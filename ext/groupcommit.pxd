@@ -1,26 +1,34 @@
 """Group commit: threads that want the same thing synced at the same moment have it synced once.
 
 The first becomes the leader and syncs; those who come while it does wait for the next round, which
-the first of them leads. Runs without the GIL. Inline, for the one module that needs it.
+the first of them leads. A member may bring a file that has to be on disk and in the directory
+before that: then the leader does so for him. Of files that were made together one sync writes most
+of what the others need, and only one thread waits for the disk.
+Runs without the GIL. Inline, for the modules that need it.
 """
 
 from libc.errno cimport errno
 from libc.stdlib cimport calloc, free
-from posix.unistd cimport close, fsync
+from posix.time cimport CLOCK_MONOTONIC, clock_gettime, timespec
+from posix.unistd cimport close, fdatasync, fsync
+
+from jobs cimport Fault, Job, show_job, start_job, sync_job
 
 cdef extern from "<pthread.h>" nogil:
     ctypedef struct pthread_mutex_t:
-        pass
-    ctypedef struct pthread_cond_t:
         pass
     int pthread_mutex_init(pthread_mutex_t *, void *)
     int pthread_mutex_destroy(pthread_mutex_t *)
     int pthread_mutex_lock(pthread_mutex_t *)
     int pthread_mutex_unlock(pthread_mutex_t *)
-    int pthread_cond_init(pthread_cond_t *, void *)
-    int pthread_cond_destroy(pthread_cond_t *)
-    int pthread_cond_wait(pthread_cond_t *, pthread_mutex_t *)
-    int pthread_cond_signal(pthread_cond_t *)
+
+cdef extern from "<semaphore.h>" nogil:
+    ctypedef struct sem_t:
+        pass
+    int sem_init(sem_t *, int, unsigned int)
+    int sem_destroy(sem_t *)
+    int sem_wait(sem_t *)
+    int sem_post(sem_t *)
 
 cdef extern from "<unistd.h>" nogil:
     int syncfs(int)
@@ -31,23 +39,46 @@ cdef enum Turn:
     LEADS
     DONE
 
+cdef enum How:
+    ENTRY                  # fsync, of a directory
+    CONTENT                # fdatasync, of a file
+    WHOLE                  # syncfs, of a file system
+
+cdef enum:
+    DEAR = 1_000  # microseconds of a sync
+    MANY = 4      # members of a round
+
 
 cdef struct Waiter:
-    pthread_cond_t wake
+    sem_t wake
     Waiter *next
     Turn turn
     int error
+    Job *job               # NULL, or what is to be in the directory before the sync
+    Fault *fault
 
 
 cdef struct Group:
     pthread_mutex_t lock
     int fd
-    bint whole             # syncfs of its file system in place of fsync
+    How how
     bint busy              # a leader syncs, or has been woken to
     int failed             # errno of a sync that failed: nothing is good from then on
+    long cost              # microseconds of a sync, at its quickest of late
+    int members            # of the largest round of late
     Waiter *first          # who waits for the next round
     Waiter *last
     int waiting
+
+
+cdef inline bint leader_syncs(Group *group) noexcept nogil:
+    """Whether it costs less to have the leader of a round sync the files of its members.
+
+    Only where they are many: what files that were made side by side share is written once. Not
+    where the disk takes long to sync: then the kernel flushes its cache once for all threads that
+    ask for it at the same moment, and one thread would ask again and again.
+    """
+    return group.members >= MANY and group.cost <= DEAR
 
 
 cdef inline void settle(Waiter *waiter, int error) noexcept nogil:
@@ -55,9 +86,10 @@ cdef inline void settle(Waiter *waiter, int error) noexcept nogil:
     cdef Waiter *following
     while waiter != NULL:
         following = waiter.next
-        waiter.error = error
+        if not waiter.error:
+            waiter.error = error
         waiter.turn = DONE
-        pthread_cond_signal(&waiter.wake)
+        sem_post(&waiter.wake)
         waiter = following
 
 
@@ -68,23 +100,22 @@ cdef inline Waiter *take_all(Group *group) noexcept nogil:
     return first
 
 
-cdef inline int wait_turn(Group *group) noexcept nogil:
-    """Wait for the round that begins after now; return its errno, or -1 to lead it."""
-    cdef Waiter me
-    pthread_cond_init(&me.wake, NULL)
-    me.next = NULL
+cdef inline void line_up(Group *group, Waiter *me) noexcept nogil:
+    """Be of the round that begins after now; `wake` tells when it is done, or ours to lead."""
     me.turn = WAITS
-    me.error = 0
+    sem_init(&me.wake, 0, 0)
     if group.last == NULL:
-        group.first = &me
+        group.first = me
     else:
-        group.last.next = &me
-    group.last = &me
+        group.last.next = me
+    group.last = me
     group.waiting += 1
-    while me.turn == WAITS:
-        pthread_cond_wait(&me.wake, &group.lock)
-    pthread_cond_destroy(&me.wake)
-    return -1 if me.turn == LEADS else me.error
+
+
+cdef inline void wait(Waiter *me) noexcept nogil:
+    while sem_wait(&me.wake) != 0:
+        pass  # EINTR
+    sem_destroy(&me.wake)
 
 
 cdef inline void pass_on(Group *group) noexcept nogil:
@@ -98,34 +129,94 @@ cdef inline void pass_on(Group *group) noexcept nogil:
         group.last = NULL
     group.waiting -= 1
     leader.turn = LEADS
-    pthread_cond_signal(&leader.wake)
+    sem_post(&leader.wake)
 
 
-cdef inline int group_sync(Group *group) noexcept nogil:
-    """Sync for all that was done before now: alone, or with those who ask at the same moment.
+cdef inline bint bring_in(Waiter *members) noexcept nogil:
+    """Put the members' files on disk, and into the directory; the errors are each one's own.
 
-    Who comes while a sync runs is not served by it: it may be past what he wants synced.
+    Whether there is anything to sync then.
     """
-    cdef Waiter *members
-    cdef int error = -1
+    cdef Waiter *member = members.next
+    cdef bint changed = False
+    while member != NULL:
+        if member.job != NULL and member.job.fd >= 0:
+            start_job(member.job)
+        member = member.next
+    member = members
+    while member != NULL:
+        if member.job != NULL and member.job.fd >= 0:
+            member.error = sync_job(member.job, member.fault)
+        member = member.next
+    member = members
+    while member != NULL:
+        if member.job != NULL and not member.error:
+            member.error = show_job(member.job, member.fault)
+        changed |= not member.error
+        member = member.next
+    return changed
+
+
+cdef inline long microseconds() noexcept nogil:
+    cdef timespec now
+    clock_gettime(CLOCK_MONOTONIC, &now)
+    return now.tv_sec * 1_000_000 + now.tv_nsec // 1_000
+
+
+cdef inline int sync(Group *group) noexcept nogil:
+    """Sync now, and note what it costs; returns its errno."""
+    cdef long began = microseconds(), took
+    cdef int error = 0
+    if group.how == WHOLE:
+        error = errno if syncfs(group.fd) != 0 else 0
+    elif group.how == CONTENT:
+        error = errno if fdatasync(group.fd) != 0 else 0
+    elif fsync(group.fd) != 0:
+        error = errno
+    took = microseconds() - began
+    # A wait for the processor is no sign of a dear disk; that it never is quick, is one.
+    group.cost = min(took, group.cost + group.cost // 16 + 1) if group.cost else took
+    return error
+
+
+cdef inline int group_sync(Group *group, Job *job, Fault *fault) noexcept nogil:
+    """Bring in `job` unless it is NULL, and sync for that, and for all that was done before now.
+
+    Alone, or with those who ask at the same moment: who comes while a sync runs is not served by
+    it, since it may be past what he wants synced.
+    """
+    cdef Waiter me
+    cdef bint waits = False
+    cdef int error
+    me.next = NULL
+    me.turn = LEADS
+    me.error = 0
+    me.job = job
+    me.fault = fault
     pthread_mutex_lock(&group.lock)
     if group.failed:
-        error = group.failed
+        me.error = group.failed
+        me.turn = DONE
     elif group.busy:
-        error = wait_turn(group)
-    if error >= 0:
-        pthread_mutex_unlock(&group.lock)
-        return error
-    group.busy = True
-    members = take_all(group)
+        line_up(group, &me)
+        waits = True
+    else:
+        group.busy = True
     pthread_mutex_unlock(&group.lock)
-
-    error = 0
-    if (syncfs(group.fd) if group.whole else fsync(group.fd)) != 0:
-        error = errno
+    if waits:
+        wait(&me)  # whatever `turn` is by now: until `wake` has told, somebody is at it
+    if me.turn == DONE:
+        return me.error
 
     pthread_mutex_lock(&group.lock)
-    settle(members, error)
+    group.members = max(group.waiting + 1, group.members * 3 // 4)
+    me.next = take_all(group)
+    pthread_mutex_unlock(&group.lock)
+
+    error = sync(group) if bring_in(&me) else 0
+
+    pthread_mutex_lock(&group.lock)
+    settle(me.next, error)
     if error:
         # The kernel reports a lost write once: what those who came meanwhile have done may be
         # among it, and their own sync would be told that all is well.
@@ -133,16 +224,16 @@ cdef inline int group_sync(Group *group) noexcept nogil:
         settle(take_all(group), error)
     pass_on(group)
     pthread_mutex_unlock(&group.lock)
-    return error
+    return me.error or error
 
 
-cdef inline Group *new_group(int fd, bint whole) except NULL:
+cdef inline Group *new_group(int fd, How how) except NULL:
     cdef Group *group = <Group *> calloc(1, sizeof(Group))
     if group == NULL:
         raise MemoryError
     pthread_mutex_init(&group.lock, NULL)
     group.fd = fd
-    group.whole = whole
+    group.how = how
     return group
 
 

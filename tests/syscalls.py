@@ -21,7 +21,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 from tests import needs
 
@@ -68,7 +68,8 @@ class Hold:
 
 
 HOLD = Hold()
-Judge = Callable[[Call], "int | Hold | None"]
+Verdict: TypeAlias = int | Hold | None
+Judge = Callable[[Call], Verdict]
 
 
 def passes(call: Call) -> None:

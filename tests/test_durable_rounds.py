@@ -1,0 +1,177 @@
+"""Deliveries to one directory at the same moment: one thread brings in the files of all."""
+
+from __future__ import annotations
+
+import errno
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.boxes import FILES, Box
+from tests.syscalls import HOLD, Border, Call, Judge, Verdict, failing, on, passes, until
+
+LARGE = bytes(64 << 10)
+OTHERS = [f"m{i}" for i in range(8)]
+ALL = ["first", *OTHERS]
+N = len(OTHERS)
+SLOW = 0.005  # seconds of a sync on a disk that is slow
+
+
+@pytest.fixture
+def box(tmp_path: Path) -> Box:
+    """A box to which many have just delivered at once."""
+    box = Box(tmp_path)
+    deliver_many(box)
+    return box
+
+
+def deliver_many(box: Box, judge: Judge = passes) -> None:
+    Round(box, judge)
+    for name in box.shown():
+        (box.path / "new" / name).unlink()
+
+
+class Round:
+    """Thread `first` is held in its sync of `new/`, while others deliver at the same moment.
+
+    From when they come, `judge` says what becomes of each system call. What was called before the
+    first sync ended is in `before`, what was called from then on in `calls`.
+    """
+
+    def __init__(self, box: Box, judge: Judge = passes, *, octets: bytes = b"x") -> None:
+        self.box = box
+        self.octets = octets
+        self.failures: dict[str, OSError] = {}
+        self.ended: list[str] = []
+        self._judge = judge
+        self._may_come = False
+        self.border = Border(FILES, self._first_sync_is_held)
+        end = self.border.start(self._threads)
+        until(lambda: len(self.border.held) == 1, "the first sync")
+        (self.held,) = self.border.held
+        self._may_come = True
+        until(lambda: box.new.waiting == N, "others that wait")
+        self.before = list(self.border.calls)
+        self.ended_before = list(self.ended)
+        self.shown_before = sorted(box.shown())
+        time.sleep(SLOW)  # so that it is not the quickest of late
+        self.border.let_go(self.held)
+        end()
+        self.calls = self.border.calls[len(self.before) :]
+
+    def _first_sync_is_held(self, call: Call) -> Verdict:
+        if call.name == "fsync" and call.args[0] == self.box.new.fd and not self._may_come:
+            return HOLD
+        return self._judge(call) if self._may_come else None
+
+    def _threads(self) -> None:
+        threads = [threading.Thread(target=self._deliver, args=(name,)) for name in OTHERS]
+        for thread in threads:
+            thread.start()
+        self._deliver("first")
+        for thread in threads:
+            thread.join()
+
+    def _deliver(self, name: str) -> None:
+        if name != "first":
+            until(lambda: self._may_come, "the others may come")
+        try:
+            self.box.deliver(name, self.octets)
+        except OSError as failure:
+            self.failures[name] = failure
+        self.ended.append(name)
+
+
+def names(calls: list[Call]) -> list[str]:
+    return [call.name for call in calls]
+
+
+def test_files_are_synced_and_renamed_before_the_one_sync_that_shows_them_all(box: Box) -> None:
+    calls = Round(box).calls
+    assert names(calls) == ["fsync"] * N + ["renameat2"] * N + ["fsync"]
+    on_directory = [call.args[0] == box.new.fd for call in calls if call.name == "fsync"]
+    assert on_directory == [False] * N + [True]
+    assert sorted(box.shown()) == ALL
+    assert box.staged() == []
+
+
+def test_who_comes_during_a_sync_is_neither_shown_nor_told_of_before_it_ends(box: Box) -> None:
+    round = Round(box)
+    assert round.shown_before == ["first"]
+    assert round.ended_before == []
+    assert sorted(round.ended) == ALL
+
+
+def test_file_that_could_not_be_synced_fails_alone(box: Box) -> None:
+    failed: list[int] = []
+
+    def judge(call: Call) -> Verdict:
+        if call.name == "fsync" and not failed:
+            failed.append(call.args[0])
+            return errno.EIO
+        return None
+
+    round = Round(box, judge)
+    (loser,) = round.failures
+    assert round.failures[loser].errno == errno.EIO
+    assert "fsync" in str(round.failures[loser])
+    assert round.failures[loser].filename == loser
+    assert sorted(box.shown()) == sorted({*ALL} - {loser})
+    assert box.staged() == []
+    # It is taken out of tmp/; what was never in new/ needs no sync there.
+    assert sorted(names(round.calls)) == ["fsync"] * (N + 1) + ["renameat2"] * (N - 1) + [
+        "unlinkat"
+    ]
+
+
+def test_name_that_was_taken_fails_alone(box: Box) -> None:
+    (box.path / "new/m3").write_bytes(b"was here")
+    round = Round(box)
+    assert isinstance(round.failures.pop("m3"), FileExistsError)
+    assert not round.failures
+    assert box.shown() == dict.fromkeys(ALL, b"x") | {"m3": b"was here"}
+    assert box.staged() == []
+
+
+def test_directory_that_could_not_be_synced_keeps_nothing_of_its_round(box: Box) -> None:
+    round = Round(box, failing("fsync", errno.EIO, on(box.new.fd)))
+    assert {name: failure.errno for name, failure in round.failures.items()} == dict.fromkeys(
+        OTHERS, errno.EIO
+    )
+    assert all(str(failure).startswith("[Errno 5] sync") for failure in round.failures.values())
+    assert list(box.shown()) == ["first"]
+    assert box.staged() == []
+
+
+def test_directory_is_not_synced_for_a_round_of_which_nothing_is_left(box: Box) -> None:
+    round = Round(box, failing("fsync", errno.ENOSPC))
+    assert sorted(round.failures) == OTHERS
+    assert sorted(names(round.calls)) == ["fsync"] * N + ["unlinkat"] * N
+    box.deliver("later")
+    assert sorted(box.shown()) == ["first", "later"]
+
+
+def test_large_files_are_synced_by_their_own_threads(box: Box) -> None:
+    round = Round(box, octets=LARGE)
+    assert names(round.before).count("fsync") == 2 + N
+    assert names(round.calls) == ["renameat2"] * N + ["fsync"]
+
+
+def test_where_few_deliver_at_once_files_are_synced_by_their_own_threads(tmp_path: Path) -> None:
+    round = Round(Box(tmp_path))
+    assert names(round.before).count("fsync") == 2 + N
+    assert names(round.calls) == ["renameat2"] * N + ["fsync"]
+
+
+def test_where_the_disk_is_slow_files_are_synced_by_their_own_threads(tmp_path: Path) -> None:
+    box = Box(tmp_path)
+    deliver_many(box, lambda call: time.sleep(SLOW) if on(box.new.fd)(call) else None)
+    round = Round(box)
+    assert names(round.before).count("fsync") == 2 + N
+    assert names(round.calls) == ["renameat2"] * N + ["fsync"]
+    # Of that round the last sync was as quick as it is.
+    for name in box.shown():
+        (box.path / "new" / name).unlink()
+    assert names(Round(box).calls).count("fsync") == N + 1
