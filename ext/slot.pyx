@@ -1,15 +1,20 @@
 # Whole steps of a queue slot with the GIL let go once: "lock it, write the message durably, unlock it,
 # tell the deliverer"; "lock one unit and read the slot"; "record an outcome durably and unlock".
 #
-# A write is durable through RWF_DSYNC: the call returns when these octets, and what is needed to find
-# them, are on disk. Locks are those of an open file description (F_OFD_SETLK): they are gone when
-# the last descriptor of it is closed, so that they die with their process.
+# A write is durable through a group commit: each thread writes to the page cache by itself, and then
+# one of those who wait for the same file has all of it synced (fdatasync) for the others. The group
+# has a description of its own, opened before any of these writes, so that the kernel tells it of each
+# that is lost; it tells so once, so a group whose sync has failed calls nothing good any more.
+# Locks are those of an open file description (F_OFD_SETLK): they are gone when the last descriptor of
+# it is closed, so that they die with their process.
 # pfsmtp/mailqueue/_slot.pyi documents what is here for its callers.
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
-from libc.errno cimport EACCES, EAGAIN, EINTR, EIO, EOPNOTSUPP, errno
+from libc.errno cimport EACCES, EAGAIN, EINTR, EIO, errno
 from posix.types cimport off_t
 from posix.unistd cimport fdatasync, pread, write as write_record
+
+from groupcommit cimport CONTENT, Group, free_group, group_sync, new_group
 
 import os
 
@@ -27,9 +32,7 @@ cdef extern from "<sys/uio.h>" nogil:
     struct iovec:
         void *iov_base
         size_t iov_len
-    ssize_t pwritev2(int fd, const iovec *parts, int count, off_t offset, int flags)
     ssize_t pwritev(int fd, const iovec *parts, int count, off_t offset)
-    int RWF_DSYNC
 
 cdef enum:
     MOST_PARTS = 8
@@ -66,24 +69,18 @@ cdef void _unlock(int fd, off_t start, off_t length) noexcept nogil:
 
 
 cdef int _write(int fd, iovec *parts, int count, off_t offset) noexcept nogil:
-    """Write them all durably, whatever the kernel takes at a time; 0 or an errno. Uses `parts` up."""
+    """Write them all, whatever the kernel takes at a time; 0 or an errno. Uses `parts` up."""
     cdef ssize_t taken
-    cdef bint supported = True
     while count > 0:
         if parts.iov_len == 0:
             parts += 1
             count -= 1
             continue
-        if supported:
-            taken = pwritev2(fd, parts, count, offset, RWF_DSYNC)
-        else:
-            taken = pwritev(fd, parts, count, offset)
+        taken = pwritev(fd, parts, count, offset)
         if taken == 0:
             return EIO
         if taken < 0:
-            if errno == EOPNOTSUPP and supported:
-                supported = False
-            elif errno != EINTR:
+            if errno != EINTR:
                 return errno
             continue
         offset += taken
@@ -95,17 +92,27 @@ cdef int _write(int fd, iovec *parts, int count, off_t offset) noexcept nogil:
             taken -= parts.iov_len
             parts += 1
             count -= 1
-    if not supported and fdatasync(fd) != 0:
-        return errno
     return 0
 
 
+cdef int _write_durably(
+    int fd, Group *group, iovec *parts, int count, off_t offset
+) noexcept nogil:
+    """As `_write`, and wait until it is on disk."""
+    cdef int error = _write(fd, parts, count, offset)
+    return error if error else group_sync(group, NULL, NULL)
+
+
 cdef void _wipe(int fd, off_t offset) noexcept nogil:
-    """Take back a message that could not be stored, as well as the disk lets us."""
+    """Take back a message that could not be stored, as well as the disk lets us.
+
+    With a sync of its own: the group's may have failed for good.
+    """
     cdef iovec page
     page.iov_base = ZEROS
     page.iov_len = PAGE
-    _write(fd, &page, 1, offset)
+    if _write(fd, &page, 1, offset) == 0:
+        fdatasync(fd)
 
 
 cdef bint _announce(int pipe, const char *record, size_t size) noexcept nogil:
@@ -134,7 +141,40 @@ cdef int _point(iovec *into, list parts) except -1:
     return count
 
 
-def store(int fd, off_t offset, off_t span, list parts not None, int pipe=-1, bytes record=b""):
+cdef class GroupCommit:
+    cdef Group *group
+
+    def __cinit__(self, int fd):
+        self.group = new_group(fd, CONTENT)
+
+    def __dealloc__(self):
+        free_group(self.group)
+
+    @property
+    def failed(self):
+        return self.group.failed != 0
+
+    @property
+    def waiting(self):
+        return self.group.waiting
+
+    def sync(self):
+        cdef int error
+        with nogil:
+            error = group_sync(self.group, NULL, NULL)
+        if error:
+            raise _failure(error)
+
+
+def store(
+    int fd,
+    GroupCommit commit not None,
+    off_t offset,
+    off_t span,
+    list parts not None,
+    int pipe=-1,
+    bytes record=b"",
+):
     cdef iovec pointed[MOST_PARTS]
     cdef int count = _point(pointed, parts)
     cdef const char *octets = record
@@ -143,7 +183,7 @@ def store(int fd, off_t offset, off_t span, list parts not None, int pipe=-1, by
     with nogil:
         error = _lock(fd, F_WRLCK, offset, span)
         if not error:
-            error = _write(fd, pointed, count, offset)
+            error = _write_durably(fd, commit.group, pointed, count, offset)
             if error:
                 _wipe(fd, offset)
                 if error == EAGAIN:
@@ -179,24 +219,26 @@ def claim(int fd, off_t at, off_t offset, Py_ssize_t size):
     return octets if got == size else octets[:got]
 
 
-def write(int fd, off_t offset, bytes octets not None):
+def write(int fd, GroupCommit commit not None, off_t offset, bytes octets not None):
     cdef iovec one
     cdef int error
     one.iov_base = PyBytes_AS_STRING(octets)
     one.iov_len = PyBytes_GET_SIZE(octets)
     with nogil:
-        error = _write(fd, &one, 1, offset)
+        error = _write_durably(fd, commit.group, &one, 1, offset)
     if error:
         raise _failure(error)
 
 
-def settle(int fd, off_t offset, bytes octets not None, off_t at):
+def settle(
+    int fd, GroupCommit commit not None, off_t offset, bytes octets not None, off_t at
+):
     cdef iovec one
     cdef int error
     one.iov_base = PyBytes_AS_STRING(octets)
     one.iov_len = PyBytes_GET_SIZE(octets)
     with nogil:
-        error = _write(fd, &one, 1, offset)
+        error = _write_durably(fd, commit.group, &one, 1, offset)
         if not error:
             _unlock(fd, at, 1)
     if error:

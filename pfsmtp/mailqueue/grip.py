@@ -20,6 +20,7 @@ from pfsmtp.mailqueue import slot, state
 from pfsmtp.mailqueue.entry import Wish, text_of
 from pfsmtp.mailqueue.files import Files
 from pfsmtp.mailqueue.segment import (
+    GroupCommit,
     claim,
     kind_of,
     offset_of,
@@ -148,7 +149,7 @@ class Grip:
         """Make the state durable; the lock stays. Raises OSError, and the unit stays locked."""
         if self.state is not self._written:
             at, octets = self._next()
-            write(self._pen, at, octets)
+            write(self._pen, self._group_commit(), at, octets)
             self._written = self.state
 
     def end(self) -> None:
@@ -161,7 +162,7 @@ class Grip:
             return
         at, octets = self._next()
         if self.durable:
-            settle(self._pen, at, octets, self._lock_at)
+            settle(self._pen, self._group_commit(), at, octets, self._lock_at)
         else:
             os.pwrite(self._pen, octets, at)
             unlock(self._pen, self._lock_at, 1)
@@ -190,6 +191,10 @@ class Grip:
     def abandon(self) -> None:
         """As `drop`, after something went wrong."""
         self._files.segments.spoil(segment_of(self.place), self._pen)
+
+    def _group_commit(self) -> GroupCommit:
+        """Not kept: one that has failed is replaced."""
+        return self._files.segments.group_commit(segment_of(self.place))
 
     def _next(self) -> tuple[int, bytes]:
         """Number the state; return where it goes, and its octets."""

@@ -143,7 +143,8 @@ class Intake:
                 self._before(place)
                 record = encode(place, self._number, domain)
                 pen = segments.take(segment_of(place))
-                stored = store(pen, offset_of(place), kind.size, parts, pipe, record)
+                commit = segments.group_commit(segment_of(place))
+                stored = store(pen, commit, offset_of(place), kind.size, parts, pipe, record)
             except BaseException:
                 vacancies.written(place)
                 segments.spoil(segment_of(place), pen)

@@ -10,7 +10,10 @@ disk and one flush of its cache, and the file system's journal has nothing to do
 recur: the file with the highest is never removed.
 
 This is the door of `ext/slot.pyx`. A *pen* is an open description of a segment's file that one
-thread has to itself for one message put or one lease: locks and reports of lost writes are its own.
+thread has to itself for one message put or one lease: its locks are those of one holder. What was
+written with it becomes durable by the file's *group commit*, which syncs once for all threads of
+the process that wait for that at the same moment. That has a description of its own, to which the
+kernel reports each write that is lost from when it was opened on: so who writes asks for it first.
 
 Locks (F_OFD_SETLK; they die with the process that holds them):
 
@@ -35,6 +38,7 @@ from pfsmtp import durable
 from pfsmtp.mailqueue import _slot
 from pfsmtp.mailqueue.slot import PAGE, Head, is_empty, reach
 
+GroupCommit = _slot.GroupCommit
 store = _slot.store
 claim = _slot.claim
 settle = _slot.settle
@@ -47,6 +51,7 @@ OWNER = 1 << 60
 """The octet whose lock is the right to put messages into a file's free slots."""
 
 _IDLE_PENS = 128
+_GROUP_COMMITS = 64
 _ZEROS = bytes(64 * 1024)
 _OPEN = os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
 _READ = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
@@ -152,6 +157,7 @@ class Segments:
         self._lock = threading.Lock()
         self._pens: OrderedDict[int, list[int]] = OrderedDict()
         self._idle = 0
+        self._group_commits: dict[int, GroupCommit] = {}
 
     def existing(self, kind: Kind) -> list[int]:
         """The segments of that kind, the newest last."""
@@ -176,6 +182,11 @@ class Segments:
             if segment in self._pens:
                 return self._pop(segment)
         return self.open(segment)
+
+    def group_commit(self, segment: int) -> GroupCommit:
+        """Return what makes durable what is written to a segment from now on; for all threads."""
+        found = self._group_commits.get(segment)
+        return found if found is not None and not found.failed else self._new_group_commit(segment)
 
     def give(self, segment: int, pen: int) -> None:
         """Take a pen back, which holds no lock any more."""
@@ -216,11 +227,12 @@ class Segments:
                 os.close(each)
 
     def close(self) -> None:
-        """Close the idle pens."""
+        """Close the idle pens, and what makes durable what was written with them."""
         with self._lock:
             pens = [pen for idle in self._pens.values() for pen in idle]
             self._pens.clear()
             self._idle = 0
+            self._group_commits.clear()
         for pen in pens:
             os.close(pen)
 
@@ -283,6 +295,8 @@ class Segments:
         """Remove a file of free slots; the caller is its owner."""
         durable.remove(self._slots_of(segment), f"{segment & 0xFFFFFFFF:08d}")
         self.spoil(segment, -1)
+        with self._lock:
+            self._group_commits.pop(segment, None)
 
     def heads(self, segment: int) -> Iterator[tuple[int, memoryview]]:
         """Read the first page of each slot; takes no lock, and leaves out what the file lacks."""
@@ -338,6 +352,22 @@ class Segments:
 
     def _slots_of(self, segment: int) -> durable.Directory:
         return self._kinds[kind_of(segment).number]
+
+    def _new_group_commit(self, segment: int) -> GroupCommit:
+        with self._lock:
+            known = self._group_commits
+            found = known.pop(segment, None)
+            if found is None or found.failed:
+                fd = self.open(segment)
+                try:
+                    found = GroupCommit(fd)
+                except BaseException:
+                    os.close(fd)
+                    raise
+            known[segment] = found
+            if len(known) > _GROUP_COMMITS:
+                del known[next(iter(known))]  # whoever is at it keeps it until he is done
+            return found
 
     def _pop(self, segment: int) -> int:
         """Take out an idle pen; the caller holds `_lock`."""

@@ -9,7 +9,6 @@ into the server's log (`deeds`).
 from __future__ import annotations
 
 import errno
-import os
 import time
 from collections.abc import Iterable
 from contextlib import suppress
@@ -49,19 +48,19 @@ def _carry_out_in(files: Files, wish: Wish, segment: int, units: Iterable[tuple[
     """Do it with units of one file, which is synced once for them all; then tell the deliverers."""
     hints = []
     done = []
-    with files.segments.pen(segment) as pen:
-        for place, view in units:
-            id = int(view.entry.id, 16)
-            try:
-                if not _change(files, wish, place, id):
-                    _leave(files, wish, place, id)
-                    # Who had it may have let go before the wish was there.
-                    _obey(files, place, id)
-            except (Gone, Damage):
-                continue
-            hints.append(encode(place, id, wish=wish))
-            done.append(view)
-        os.fdatasync(pen)
+    commit = files.segments.group_commit(segment)
+    for place, view in units:
+        id = int(view.entry.id, 16)
+        try:
+            if not _change(files, wish, place, id):
+                _leave(files, wish, place, id)
+                # Who had it may have let go before the wish was there.
+                _obey(files, place, id)
+        except (Gone, Damage):
+            continue
+        hints.append(encode(place, id, wish=wish))
+        done.append(view)
+    commit.sync()
     if done:
         deeds.leave(files, wish, done)
     for hint in hints:
@@ -96,7 +95,8 @@ def _leave(files: Files, wish: Wish, place: int, id: int) -> None:
         block = unit.block(octets)
         before = unit.wish(block)
         number = max(unit.state(block).wish, before[0] if before else 0) + 1
-        write(pen, offset_of(place) + unit.start, unit.encode_wish(number, wish))
+        commit = files.segments.group_commit(segment)
+        write(pen, commit, offset_of(place) + unit.start, unit.encode_wish(number, wish))
 
 
 def _hold_slot(pen: int, at: int) -> bool:

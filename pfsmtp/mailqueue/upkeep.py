@@ -83,7 +83,7 @@ def set_aside(files: Files, place: int) -> bool:
             with suppress(FileNotFoundError):
                 durable.move(files.bodies, text_of(id), files.damaged, f"{name}-body")
         files.damaged.sync()
-        write(pen, offset, EMPTY)
+        write(pen, files.segments.group_commit(segment), offset, EMPTY)
     files.log.event("queue-damaged", file=f"damaged/{name}", reason=why)
     return True
 
