@@ -6,10 +6,8 @@ have become free by looking, once it has none left: at the files it owns, then a
 owns (from an earlier start, or of a process that died), and makes a new file when these do not
 help.
 
-The kernel lets one thread at a time write to a file, and others spin until they may. So threads
-that put small messages at the same moment, and the deliverers that record what became of them, are
-spread over a few files. With large ones it takes longer to write than to wait, and files fill up
-soon: there it makes all dearer.
+Messages are put into one file until it is full, so that those who wait for the disk at the same
+moment wait for the same file, which is synced once for all of them (`segment`).
 
 A slot that was taken is in use until it is seen to be free on disk. It is not looked at while its
 message is being put, when the former one can still be read there.
@@ -28,7 +26,6 @@ from pfsmtp.mailqueue.segment import KINDS, Kind, Segments, kind_of, place_in, s
 from pfsmtp.mailqueue.slot import PAGE, Damage, is_free, reach
 
 _ADOPTIONS = 2  # files of others that are looked at before a new one is made
-_SPREAD = 4  # files of small slots that are written to at a time, if there are so many writers
 _FREE, _FILLING, _IN_USE = 0, 1, 2
 
 
@@ -50,13 +47,10 @@ class Vacancies:
         self._locks = [threading.Lock() for _ in KINDS]
         self._owned: list[dict[int, _Owned]] = [{} for _ in KINDS]
         self._others: list[list[int]] = [[] for _ in KINDS]
-        self._spread = [_spread(kind) for kind in KINDS]
 
     def take(self, kind: Kind) -> int:
         """Return the place of a free slot, which is the caller's to fill. Raises OSError."""
         with self._locks[kind.number]:
-            if self._is_crowded(kind):
-                self._widen(kind)
             place = self._pop(kind)
             if place is not None:
                 return place
@@ -87,29 +81,12 @@ class Vacancies:
                 self._owned[kind.number].clear()
 
     def _pop(self, kind: Kind) -> int | None:
-        """Take a free slot of the file that the fewest are writing to."""
-        mine = [owned for owned in self._owned[kind.number].values() if owned.free]
-        if not mine:
-            return None
-        owned = min(mine, key=lambda each: each.slots.count(_FILLING))
-        slot = owned.free.pop()
-        owned.slots[slot] = _FILLING
-        return place_in(owned.segment, slot)
-
-    def _is_crowded(self, kind: Kind) -> bool:
-        """Whether each file is being written to already, and there may be another."""
-        mine = self._owned[kind.number].values()
-        return 0 < len(mine) < self._spread[kind.number] and all(
-            _FILLING in owned.slots for owned in mine
-        )
-
-    def _widen(self, kind: Kind) -> None:
-        """Own one more file, if that can be had: without it all goes on, only slower."""
-        try:
-            self._add_file(kind)
-        except OSError:
-            # Not to be tried again for each message, but once a file could be made.
-            self._spread[kind.number] = len(self._owned[kind.number])
+        for owned in self._owned[kind.number].values():
+            if owned.free:
+                slot = owned.free.pop()
+                owned.slots[slot] = _FILLING
+                return place_in(owned.segment, slot)
+        return None
 
     def _replenish(self, kind: Kind) -> None:
         """Look for free slots where they may be; make a new file unless there are enough.
@@ -125,17 +102,11 @@ class Vacancies:
                 full.append(owned)
             else:
                 free += found
-        if free < max(kind.count // 4, 1):
-            self._add_file(kind)
+        if free < max(kind.count // 4, 1) and not self._adopt(kind):
+            self._own(*self._segments.create(kind), free=kind.count)
         for owned in full:
             os.close(owned.owner)
             del mine[owned.segment]
-
-    def _add_file(self, kind: Kind) -> None:
-        """Own one more file: one that is there and has free slots, or a new one. Raises OSError."""
-        if not self._adopt(kind):
-            self._own(*self._segments.create(kind), free=kind.count)
-            self._spread[kind.number] = _spread(kind)
 
     def _adopt(self, kind: Kind) -> bool:
         """Become the owner of a file with free slots that has none; whether there was one."""
@@ -209,7 +180,3 @@ class Vacancies:
         if needed > PAGE:
             page = self._segments.read(place_in(segment, slot), needed)
         return is_free(page)
-
-
-def _spread(kind: Kind) -> int:
-    return _SPREAD if kind.size == PAGE else 1

@@ -6,15 +6,13 @@ import itertools
 import os
 import threading
 import time
-from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from pfsmtp.mailqueue.entry import Selection, Wish
-from pfsmtp.mailqueue.segment import KINDS, Kind, lock, segment_of, slot_of
-from pfsmtp.mailqueue.vacancies import Vacancies
+from pfsmtp.mailqueue.segment import KINDS, lock, segment_of, slot_of
 from pfsmtp.smtp.errors import TransientFailure
 from tests import disks
 from tests.mailqueue.conftest import DELIVERED, MakeSpool, SpoolWorld, envelope, put
@@ -26,13 +24,6 @@ SMALL = KINDS[0]
 
 def files_of(world: SpoolWorld) -> list[Path]:
     return sorted(path for path in (world.path / "slots").rglob("*") if path.is_file())
-
-
-def take_one(vacancies: Vacancies) -> int:
-    """Take a slot, and be done with it before the next is taken."""
-    place = vacancies.take(SMALL)
-    vacancies.written(place)
-    return place
 
 
 def deliver_all(world: SpoolWorld) -> int:
@@ -64,12 +55,12 @@ def test_slot_in_use_is_never_given(files: SpoolWorld) -> None:
 
 def test_slot_that_is_being_filled_is_not_taken_for_free(files: SpoolWorld) -> None:
     vacancies = files.spool._files.vacancies
-    taken = [vacancies.take(SMALL) for _ in range(4 * SMALL.count)]
+    taken = [vacancies.take(SMALL) for _ in range(3 * SMALL.count)]
     assert len(set(taken)) == len(taken)
     for place in taken:
         vacancies.written(place)
     # They were not written after all: all are found free.
-    again = [take_one(vacancies) for _ in range(SMALL.count)]
+    again = [vacancies.take(SMALL) for _ in range(SMALL.count)]
     assert set(again) <= set(taken)
 
 
@@ -100,12 +91,11 @@ def test_slot_that_is_filled_while_it_is_looked_at_is_not_taken_for_free(
         assert put_done.wait(10)
         yield from pages
 
-    end = Border(("pwritev2",), hold).start(put_slowly)
+    end = Border(("pwritev",), hold).start(put_slowly)
     until(lambda: bool(writing), "the slow put writes")
-    # All in this file, and in the one that is made because it is being written to.
-    for _ in range(2 * SMALL.count - 1):
+    for _ in range(SMALL.count - 1):
         put(files.queue, "new@example.org")
-    assert deliver_all(files) == 2 * SMALL.count - 1
+    assert deliver_all(files) == SMALL.count - 1
     monkeypatch.setattr(segments, "heads", heads_and_then_the_put_ends)
     for _ in range(SMALL.count):
         put(files.queue, "newer@example.org")
@@ -204,49 +194,16 @@ def test_slot_whose_end_is_being_noted_down_is_not_given(files: SpoolWorld) -> N
 
 def test_slots_are_given_in_order(files: SpoolWorld) -> None:
     vacancies = files.spool._files.vacancies
-    assert [slot_of(take_one(vacancies)) for _ in range(5)] == list(range(5))
+    assert [slot_of(vacancies.take(SMALL)) for _ in range(5)] == list(range(5))
 
 
-def test_writers_at_the_same_moment_are_spread_over_a_few_files(files: SpoolWorld) -> None:
+def test_writers_at_the_same_moment_write_to_one_file(files: SpoolWorld) -> None:
+    """Which is synced once for them all."""
     vacancies = files.spool._files.vacancies
     taken = [vacancies.take(SMALL) for _ in range(40)]
     assert len(set(taken)) == 40
-    spread = Counter(map(segment_of, taken))
-    assert list(spread.values()) == [10, 10, 10, 10]
-    assert len(files_of(files)) == 4
-    for place in taken:
-        vacancies.written(place)
-    # One writer alone has no use for more than one, and large messages are better off in one.
-    assert len({segment_of(vacancies.take(KINDS[1])) for _ in range(8)}) == 1
-    assert len({segment_of(take_one(vacancies)) for _ in range(8)}) == 1
-    assert len(files_of(files)) == 4 + 1
-
-
-def test_files_that_are_there_are_used_before_more_are_made(files: SpoolWorld) -> None:
-    """Those of a process before this one, in which something is free."""
-    taken = [files.spool._files.vacancies.take(SMALL) for _ in range(4)]
-    files.restart()
-    vacancies = files.spool._files.vacancies
-    assert {segment_of(vacancies.take(SMALL)) for _ in range(8)} == set(map(segment_of, taken))
-
-
-def test_disk_without_room_for_another_file_has_the_writers_share_one(
-    make_spool: MakeSpool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    with disks.tmpfs(tmp_path / "disk", "size=3m") as disk:
-        world = make_spool(disk / "queue")
-        segments, vacancies = world.spool._files.segments, world.spool._files.vacancies
-        create, tries = segments.create, []
-
-        def create_and_note(kind: Kind) -> tuple[int, int]:
-            tries.append(kind)
-            return create(kind)
-
-        monkeypatch.setattr(segments, "create", create_and_note)
-        taken = [vacancies.take(SMALL) for _ in range(40)]
-        assert len(set(map(segment_of, taken))) == 1
-        assert len(tries) == 2  # it is not tried for each message
-        world.close()
+    assert len(set(map(segment_of, taken))) == 1
+    assert len(files_of(files)) == 1
 
 
 def test_disk_without_room_for_a_file_lets_the_last_slots_be_used(
