@@ -71,7 +71,6 @@ def test_name_that_is_a_path_or_none_is_refused(box: Box, name: str) -> None:
     os.fstat(0)  # a File that never was closed it once
 
 
-
 def test_parts_that_are_no_bytes_are_refused_before_anything_is_made(box: Box) -> None:
     with pytest.raises(TypeError, match="bytearray"):
         durable.deliver(box.tmp, "a", [bytearray(b"x")], box.new)  # type: ignore[list-item]

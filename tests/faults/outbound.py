@@ -28,17 +28,17 @@ from tests.running.outbound.post import spool, views
 from tests.running.program import eventually
 
 RECEIVER_CALLS = (
-    "accept4", "clone3", "close", "epoll_ctl", "epoll_wait", "fcntl", "fsync", "getdents64",
-    "getsockname", "mmap", "newfstatat", "openat", "poll", "pread64", "pwritev2", "recvfrom",
-    "renameat2", "sendto", "write", "writev",
+    "accept4", "clone3", "close", "epoll_ctl", "epoll_wait", "fcntl", "fdatasync", "fsync",
+    "getdents64", "getsockname", "mmap", "newfstatat", "openat", "poll", "pread64", "pwritev",
+    "recvfrom", "renameat2", "sendto", "write", "writev",
 )  # fmt: skip
 DELIVERER_CALLS = (
-    "clone3", "close", "connect", "epoll_create1", "epoll_ctl", "epoll_wait", "fcntl", "mmap",
-    "openat", "poll", "pread64", "pwritev2", "read", "readv", "recvfrom", "sendto", "setsockopt",
-    "socket", "unlinkat", "write",
+    "clone3", "close", "connect", "epoll_create1", "epoll_ctl", "epoll_wait", "fcntl",
+    "fdatasync", "mmap", "openat", "poll", "pread64", "pwritev", "read", "readv", "recvfrom",
+    "sendto", "setsockopt", "socket", "unlinkat", "write",
 )  # fmt: skip
 
-SAFE_ONLY_WITH = frozenset({"fsync", "pwritev2", "renameat2", "writev"})
+SAFE_ONLY_WITH = frozenset({"fdatasync", "fsync", "pwritev", "renameat2", "writev"})
 """Where a failure leaves a message that is not safe."""
 
 LINK = frozenset({"mmap", "poll", "recvfrom", "sendto"})

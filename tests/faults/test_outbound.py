@@ -22,7 +22,10 @@ from tests.faults.outbound import (
 from tests.figures import Show
 
 LANES = 3
-DISK = ("fcntl", "fsync", "openat", "pread64", "pwritev2", "renameat2", "write", "writev")
+DISK = (
+    *("fcntl", "fdatasync", "fsync", "openat", "pread64"),
+    *("pwritev", "renameat2", "write", "writev"),
+)
 
 
 def played(columns: list[Column], kind: type[ReceiverLane | DelivererLane], path: Path) -> Tally:

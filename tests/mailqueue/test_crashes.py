@@ -29,7 +29,10 @@ from tests.mailqueue.conftest import (
 from tests.process.forked import Child
 from tests.syscalls import Border, Call
 
-CALLS = ("openat", "writev", "fsync", "pwritev2", "renameat2", "unlinkat", "mkdirat")
+CALLS = (
+    *("openat", "writev", "fsync", "pwritev", "fdatasync"),
+    *("renameat2", "unlinkat", "mkdirat"),
+)
 LARGE = MESSAGE + b"x" * 300_000
 BOUNCE = envelope("sender@example.net", sender=None)
 

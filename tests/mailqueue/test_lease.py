@@ -25,11 +25,12 @@ from tests.mailqueue.conftest import (
 from tests.syscalls import Border, failing
 
 BOUNCE = envelope("sender@example.net", sender=None)
+WRITING = ("pwritev", "fdatasync")  # what makes an outcome durable
 
 
-def with_broken_disk(action: Callable[[], object]) -> None:
+def with_broken_disk(action: Callable[[], object], *, call: str = "pwritev") -> None:
     """Do it while no write reaches the disk."""
-    Border(("pwritev2",), failing("pwritev2", errno.EIO)).run(action)
+    Border((call,), failing(call, errno.EIO)).run(action)
 
 
 def test_delivery_that_could_not_be_recorded_is_recorded_later_and_not_done_again(
@@ -68,38 +69,45 @@ def test_delivery_that_could_not_be_recorded_is_recorded_before_the_deliverer_le
     assert everything(files.queue) == []
 
 
-def test_disk_that_stays_broken_is_tried_again_and_again(files: SpoolWorld) -> None:
+@pytest.mark.parametrize("call", WRITING)
+def test_disk_that_stays_broken_is_tried_again_and_again(files: SpoolWorld, call: str) -> None:
     shard = files.shard()
     put(files.queue, "a@example.org")
     step(shard)
     lease = files.claim(shard)
-    with_broken_disk(lambda: lease.record({0: DELIVERED}))
+    with_broken_disk(lambda: lease.record({0: DELIVERED}), call=call)
     for _ in range(3):
         files.monotonic.now += BUSY_FOR
-        with_broken_disk(lambda: step(shard))
-    assert len(files.events.lines) == 4
+        with_broken_disk(lambda: step(shard), call=call)
+    assert files.events.names == ["queue-write-failed"] * 4
     files.monotonic.now += BUSY_FOR
     step(shard)
+    assert len(files.events.lines) == 4
     assert everything(files.queue) == []
 
 
-def test_outcome_that_could_not_be_recorded_goes_with_the_next(files: SpoolWorld) -> None:
+@pytest.mark.parametrize("call", WRITING)
+def test_outcome_that_could_not_be_recorded_goes_with_the_next(
+    files: SpoolWorld, call: str
+) -> None:
     shard = files.shard()
     put(files.queue, "a@example.org", "b@example.org")
     step(shard)
     lease = files.claim(shard)
-    with_broken_disk(lambda: lease.record({0: DELIVERED}))
+    with_broken_disk(lambda: lease.record({0: DELIVERED}), call=call)
     assert not lease.ended
     lease.record({1: DEFERRED})
     lease.release(START + 300)
+    assert files.events.names == ["queue-write-failed"]
     files.restart()
     (view,) = everything(files.queue)
     assert [each.outcome for each in view.entry.addressees] == [DELIVERED, DEFERRED]
 
 
+@pytest.mark.parametrize("call", WRITING)
 @pytest.mark.parametrize("write", range(4))
 def test_notice_that_the_disk_does_not_take_is_made_once_in_the_end(
-    files: SpoolWorld, write: int
+    files: SpoolWorld, write: int, call: str
 ) -> None:
     """At each durable write of a notice in turn."""
     shard = files.shard()
@@ -110,7 +118,7 @@ def test_notice_that_the_disk_does_not_take_is_made_once_in_the_end(
     intake = lease.report(BOUNCE, {0})
     intake.write(b"notice")
     writes = iter(range(10))
-    border = Border(("pwritev2",), lambda call: errno.EIO if next(writes) == write else None)
+    border = Border((call,), lambda _: errno.EIO if next(writes) == write else None)
     try:
         border.run(intake.commit)
     except TransientFailure:
@@ -189,7 +197,7 @@ def test_reading_that_fails_is_tried_again(files: SpoolWorld) -> None:
 
 
 def test_order_of_system_calls_for_an_attempt(files: SpoolWorld) -> None:
-    """One read, one durable write; nothing is opened."""
+    """Lock, read; write, sync, unlock. Nothing is opened."""
     shard = files.shard()
     for _ in range(2):
         put(files.queue, "a@example.org")
@@ -203,6 +211,7 @@ def test_order_of_system_calls_for_an_attempt(files: SpoolWorld) -> None:
         assert lease is not None
         lease.record({0: DELIVERED})
 
-    border = Border(("openat", "pread64", "pwritev2", "fsync", "unlinkat"))
+    border = Border(("fcntl", "openat", "pread64", "pwritev", "fdatasync", "fsync", "unlinkat"))
     border.run(attempt)
-    assert [call.name for call in border.calls] == ["pread64", "pwritev2"]
+    names = [call.name for call in border.calls]
+    assert names == ["fcntl", "pread64", "pwritev", "fdatasync", "fcntl"]

@@ -36,7 +36,7 @@ def die_before(files: SpoolWorld, step: int, *, body: bytes = b"notice") -> None
     intake = lease.report(BOUNCE, {0})
     intake.write(body)
     numbers = itertools.count()
-    border = Border(("pwritev2",), lambda call: errno.EIO if next(numbers) >= step else None)
+    border = Border(("pwritev",), lambda call: errno.EIO if next(numbers) >= step else None)
     if step < LET_GO:
         with pytest.raises(TransientFailure):
             border.run(intake.commit)

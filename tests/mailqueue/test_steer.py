@@ -128,7 +128,7 @@ def test_what_was_done_is_on_disk_when_the_command_ends(files: SpoolWorld) -> No
     """One sync for all units of a file, and only then the deliverers are told."""
     put(files.queue, *(f"a@domain{number}.example" for number in range(5)))
     put(files.queue, "a@example.org")
-    calls = ("pwritev2", "pwrite64", "fdatasync", "write")
+    calls = ("pwritev", "pwrite64", "fdatasync", "write")
     border = Border(calls)
     assert border.run(lambda: files.queue.carry_out(Wish.HOLD, Selection())) == 6
     names = [call.name for call in border.calls]

@@ -2,6 +2,9 @@
  *
  * UNSYNCED names what is left out: "files", "directories" (of fsync), "records" (of what the queue
  * writes in one piece: what became of a message), or "all" of it.
+ *
+ * A sync of a file of the queue makes all in it durable, records as well, whoever asks for it. So
+ * without "records" none is made, and what is not a record is made durable as it is written.
  */
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -31,7 +34,7 @@ int fsync(int fd)
 int fdatasync(int fd)
 {
     static int (*real)(int);
-    if (left_out("files"))
+    if (left_out("files") || left_out("records"))
         return 0;
     if (!real)
         real = (int (*)(int)) dlsym(RTLD_NEXT, "fdatasync");
@@ -48,17 +51,13 @@ int syncfs(int fd)
     return real(fd);
 }
 
-ssize_t pwritev2(int fd, const struct iovec *parts, int count, off_t offset, int flags)
+ssize_t pwritev(int fd, const struct iovec *parts, int count, off_t offset)
 {
-    static ssize_t (*real)(int, const struct iovec *, int, off_t, int);
-    if (left_out("files") || (count == 1 && left_out("records")))
-        flags &= ~RWF_DSYNC;
-    if (!real)
-        real = (ssize_t (*)(int, const struct iovec *, int, off_t, int)) dlsym(RTLD_NEXT, "pwritev2");
-    return real(fd, parts, count, offset, flags);
+    int durable = count > 1 && left_out("records") && !left_out("files");
+    return pwritev2(fd, parts, count, offset, durable ? RWF_DSYNC : 0);
 }
 
-ssize_t pwritev64v2(int fd, const struct iovec *parts, int count, off64_t offset, int flags)
+ssize_t pwritev64(int fd, const struct iovec *parts, int count, off64_t offset)
 {
-    return pwritev2(fd, parts, count, offset, flags);
+    return pwritev(fd, parts, count, offset);
 }
