@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import os
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -14,6 +17,7 @@ from pfsmtp.mailqueue import segment
 from pfsmtp.mailqueue.segment import KINDS, OWNER, Segments, kind_for, lock, some_lock, unlock
 from pfsmtp.mailqueue.slot import PAGE
 from tests.process.forked import Child
+from tests.syscalls import HOLD, Border, failing, until
 
 SMALL = KINDS[0]
 
@@ -155,6 +159,77 @@ def test_trouble_with_a_pen_closes_the_idle_ones(segments: Segments) -> None:
     os.close(owner)
 
 
+def test_group_commit_is_one_for_all_until_its_sync_has_failed(segments: Segments) -> None:
+    file, owner = segments.create(SMALL)
+    group = segments.group_commit(file)
+    assert segments.group_commit(file) is group
+    segments.spoil(file, segments.take(file))  # which says nothing of what others have written
+    assert segments.group_commit(file) is group
+    with pytest.raises(OSError, match="Input/output"):
+        Border(("fdatasync",), failing("fdatasync", errno.EIO)).run(group.sync)
+    another = segments.group_commit(file)
+    assert another is not group
+    assert segments.group_commit(file) is another
+    another.sync()
+    os.close(owner)
+
+
+def test_threads_that_ask_for_a_group_commit_at_once_get_the_same(segments: Segments) -> None:
+    file, owner = segments.create(SMALL)
+    os.close(owner)
+    border = Border(("openat",), lambda call: HOLD)
+    with ThreadPoolExecutor(3) as threads:
+        end = border.start(lambda: segments.group_commit(file))
+        until(lambda: len(border.held) == 1, "a file that is opened")
+        others = [threads.submit(segments.group_commit, file) for _ in range(3)]
+        border.let_go(border.held[0])
+        assert {end(), *(other.result() for other in others)} == {segments.group_commit(file)}
+    assert len(open_files(segments, file)) == 1
+
+
+def test_not_too_many_group_commits_are_kept_open(segments: Segments, tmp_path: Path) -> None:
+    files = [segment.segment_id(SMALL, number) for number in range(1, 201)]
+    for file in files:
+        (tmp_path / "slots" / segment.name_of(file)).write_bytes(b"")
+    first = segments.group_commit(files[0])
+    for file in files[1:]:
+        segments.group_commit(file)
+    assert sum(len(open_files(segments, file)) for file in files) == 64 + 1
+    first.sync()  # whoever has it may go on
+    del first
+    segments.close()
+    assert sum(len(open_files(segments, file)) for file in files) == 0
+
+
+def test_group_commit_of_a_file_that_is_removed_is_closed(segments: Segments) -> None:
+    file, owner = segments.create(SMALL)
+    os.close(owner)
+    segments.group_commit(file)
+    removed = open_files(segments, file)
+    assert len(removed) == 1
+    segments.remove(file)
+    assert not any(map(is_open, removed))
+    with pytest.raises(FileNotFoundError):
+        segments.group_commit(file)
+
+
+def test_group_commit_that_cannot_be_made_leaves_nothing_open(
+    segments: Segments, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file, owner = segments.create(SMALL)
+    os.close(owner)
+
+    def no_memory(fd: int) -> None:
+        raise MemoryError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(segment, "GroupCommit", no_memory)
+        with pytest.raises(MemoryError):
+            segments.group_commit(file)
+    assert open_files(segments, file) == []
+    segments.group_commit(file).sync()
+
+
 def test_locks_of_others_are_found_and_none_is_taken(segments: Segments) -> None:
     file, owner = segments.create(SMALL)
     pens = [segments.take(file) for _ in range(3)]
@@ -188,6 +263,18 @@ def test_first_pages_are_read_of_all_slots(segments: Segments, kind: segment.Kin
     os.ftruncate(owner, kind.size * (kind.count - 1) + 100)
     assert len(dict(segments.heads(file))[kind.count - 1]) == 100
     os.close(owner)
+
+
+def open_files(segments: Segments, file: int) -> list[int]:
+    """The descriptors of a segment's file that this process has."""
+    path = Path(f"/proc/self/fd/{segments.directory(segment.kind_of(file)).fd}").readlink()
+    name = str(path / segment.name_of(file).rpartition("/")[2])
+    found = []
+    for fd in map(int, os.listdir("/proc/self/fd")):
+        with suppress(OSError):
+            if os.readlink(f"/proc/self/fd/{fd}") == name:
+                found.append(fd)
+    return found
 
 
 def is_open(fd: int) -> bool:
