@@ -127,7 +127,8 @@ def slots_written_over(base: Path, threads: int, *, size: int, each: int) -> Cos
         place = segment.place_in(file, number % kind.count)
         for _ in range(each):
             pen = segments.take(file)
-            segment.store(pen, segment.offset_of(place), kind.size, [octets])
+            commit = segments.group_commit(file)
+            segment.store(pen, commit, segment.offset_of(place), kind.size, [octets])
             segments.give(file, pen)
 
     cost = measured(threads * each, lambda: in_threads(threads, work))
@@ -143,11 +144,13 @@ def files_written_over(base: Path, threads: int, *, size: int, each: int) -> Cos
     for number in range(threads):
         (base / str(number)).write_bytes(octets)
     os.sync()
+    flags = os.O_RDWR | os.O_CLOEXEC
+    commits = [segment.GroupCommit(os.open(base / str(number), flags)) for number in range(threads)]
 
     def work(number: int) -> None:
         for _ in range(each):
-            pen = os.open(base / str(number), os.O_RDWR | os.O_CLOEXEC)
-            segment.store(pen, 0, len(octets), [octets])
+            pen = os.open(base / str(number), flags)
+            segment.store(pen, commits[number], 0, len(octets), [octets])
             os.close(pen)
 
     return measured(threads * each, lambda: in_threads(threads, work))
