@@ -25,9 +25,10 @@ import stat
 import struct
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from zlib import crc32
+
+from msgspec import Struct
 
 from pfsmtp import durable
 from pfsmtp.mailqueue.entry import Wish
@@ -44,8 +45,7 @@ _LOST = 255  # the mark of a record that tells of others, which may never have b
 _ROOM = 1 << 20  # asked for; a system may give less
 
 
-@dataclass(frozen=True, slots=True)
-class Hint:
+class Hint(Struct, frozen=True, gc=False):
     """Look at this place, if the message of that id is there."""
 
     place: int

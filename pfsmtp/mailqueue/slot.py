@@ -28,11 +28,11 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 from typing import NewType, TypeVar
 from zlib import crc32
 
 import msgspec
+from msgspec import Struct
 
 from pfsmtp.mailqueue import record
 from pfsmtp.mailqueue.entry import Addressee, Entry, Wish, text_of
@@ -64,8 +64,7 @@ class Damage(Exception):
     """These octets are not what was written; the text says in a few words what is wrong."""
 
 
-@dataclass(frozen=True, slots=True)
-class Measures:
+class Measures(Struct, frozen=True, gc=False):
     """What is known of the body."""
 
     length: int
@@ -75,15 +74,14 @@ class Measures:
     outside: bool = False  # in a file of its own
 
 
-@dataclass(frozen=True, slots=True)
-class Notice:
+class Notice(Struct, frozen=True, gc=False):
     """What a notice is about: the place and the id of the message it tells the sender of."""
 
     place: int
     id: int
 
 
-class _Common(msgspec.Struct, array_like=True, frozen=True):
+class _Common(Struct, array_like=True, frozen=True):
     sender: tuple[str, str] | None
     body: Body
     smtputf8: bool
@@ -92,19 +90,19 @@ class _Common(msgspec.Struct, array_like=True, frozen=True):
     notice: tuple[int, int] | None
 
 
-class _Address(msgspec.Struct, array_like=True, frozen=True):
+class _Address(Struct, array_like=True, frozen=True):
     local_part: str
     domain: str
     notify: tuple[Notify, ...] = ()
     original: str | None = None
 
 
-class _Fixed(msgspec.Struct, array_like=True, frozen=True):
+class _Fixed(Struct, array_like=True, frozen=True):
     domain: str
     addresses: tuple[_Address, ...]
 
 
-class _Domain(msgspec.Struct, array_like=True, frozen=True, gc=False):
+class _Domain(Struct, array_like=True, frozen=True, gc=False):
     """The beginning of `_Fixed`, for who wants no more."""
 
     domain: str

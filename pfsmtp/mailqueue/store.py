@@ -10,7 +10,8 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from pfsmtp.mailqueue.backend import Queue
 from pfsmtp.message.header import HeaderReader, missing_fields

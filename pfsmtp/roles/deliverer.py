@@ -17,7 +17,8 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from pfsmtp.delivery.relay import Relay
 from pfsmtp.delivery.relay.backoff import Held

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Literal
+
+from msgspec import Struct
 
 from pfsmtp.smtp.address import Mailbox
 
@@ -12,8 +13,7 @@ Return = Literal["FULL", "HDRS"]
 Body = Literal["7BIT", "8BITMIME"]
 
 
-@dataclass(frozen=True, slots=True)
-class Recipient:
+class Recipient(Struct, frozen=True):
     """One accepted forward-path with its DSN wishes (RFC 3461 §4.1, §4.2).
 
     `notify` is empty when the client said nothing; `original` is ORCPT, `type;text` without xtext.
@@ -24,8 +24,7 @@ class Recipient:
     original: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Envelope:
+class Envelope(Struct, frozen=True):
     """Who sent it and who is to have it; `reverse_path` None is the null path `<>`."""
 
     reverse_path: Mailbox | None
@@ -36,16 +35,14 @@ class Envelope:
     envelope_id: str | None = None  # ENVID, xtext undone
 
 
-@dataclass(frozen=True, slots=True)
-class Encryption:
+class Encryption(Struct, frozen=True):
     """What protects a connection: `TLSv1.3` and `TLS_AES_256_GCM_SHA384`."""
 
     version: str
     cipher: str
 
 
-@dataclass(frozen=True, slots=True)
-class Origin:
+class Origin(Struct, frozen=True):
     """How a message came: all that its Received field says (RFC 5321 §4.4).
 
     `protocol` is a keyword of RFC 3848 or RFC 6531: SMTP, ESMTP, ESMTPS, UTF8SMTP, UTF8SMTPS.

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass, replace
 from typing import NoReturn
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from pfsmtp.smtp.address import Mailbox
 from pfsmtp.smtp.envelope import Body, Notify, Recipient, Return
@@ -29,8 +31,7 @@ _RETURN: dict[str, Return] = {"FULL": "FULL", "HDRS": "HDRS"}
 _BODY: dict[str, Body] = {"7BIT": "7BIT", "8BITMIME": "8BITMIME"}
 
 
-@dataclass(frozen=True, slots=True)
-class MailParameters:
+class MailParameters(Struct, frozen=True):
     """What MAIL said behind the reverse-path; `size` is 0 when it said nothing."""
 
     size: int = 0

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import Enum
+
+from msgspec import Struct
 
 from pfsmtp.smtp.status import Status
 
@@ -27,8 +28,7 @@ class Kind(Enum):
     FAILED = "failed"  # for good
 
 
-@dataclass(frozen=True, slots=True)
-class Outcome:
+class Outcome(Struct, frozen=True):
     """How it ended, and who said so; all text is clean and bounded, fit for a log or a bounce.
 
     `text` is what the remote replied to `command`, with its code, lines separated by LF; or it is

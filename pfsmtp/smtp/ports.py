@@ -5,16 +5,16 @@ A port may block the thread that calls it. It reports failure with `DeliveryFail
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Protocol
+
+from msgspec import Struct
 
 from pfsmtp.smtp.address import Mailbox
 from pfsmtp.smtp.envelope import Encryption, Envelope, Origin, Recipient
 from pfsmtp.smtp.reply import Reply
 
 
-@dataclass(slots=True)
-class Peer:
+class Peer(Struct):
     """Who is at the other end of a connection, and which of our addresses it came to."""
 
     address: str  # IP address, without brackets; ::ffff:a.b.c.d is given as a.b.c.d
@@ -34,8 +34,7 @@ class AccessPolicy(Protocol):
     ) -> Reply | None: ...
 
 
-@dataclass(frozen=True, slots=True)
-class Receipt:
+class Receipt(Struct, frozen=True):
     """A message is safe: what the 250 and the log say of it."""
 
     id: str

@@ -7,8 +7,10 @@ makes it forget what was said before); a `Transaction` is dropped when it ends.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
+
+from msgspec import Struct
 
 from pfsmtp.config import Limits
 from pfsmtp.log import Log
@@ -63,8 +65,7 @@ class Server:
         return Reply(250, tuple(clear)), Reply(250, tuple(offered))
 
 
-@dataclass(slots=True)
-class Session:
+class Session(Struct):
     """One client's dialogue with us."""
 
     server: Server
@@ -83,7 +84,7 @@ class Session:
     """Refusals since the last message that was accepted."""
     idled: int = 0
     """Commands since then that brought no mail forward."""
-    _begun: float = field(default=0.0)
+    _begun: float = 0.0
 
     def greet(self, hello: str, *, extended: bool) -> None:
         self.abandon()

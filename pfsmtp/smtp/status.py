@@ -1,10 +1,9 @@
 """Enhanced mail system status codes (RFC 3463), as values."""
 
-from dataclasses import dataclass
+from msgspec import Struct
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class Status:
+class Status(Struct, frozen=True, order=True, gc=False):
     """A status `class.subject.detail`; class 2 is success, 4 transient, 5 permanent."""
 
     kind: int

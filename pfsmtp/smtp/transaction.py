@@ -5,8 +5,9 @@ It ends by being dropped; none of its fields is ever reset.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
+
+from msgspec import Struct, field
 
 from pfsmtp.smtp.address import Mailbox
 from pfsmtp.smtp.envelope import Envelope, Recipient
@@ -16,8 +17,7 @@ if TYPE_CHECKING:
     from pfsmtp.smtp.data import IncomingMessage
 
 
-@dataclass(slots=True)
-class Transaction:
+class Transaction(Struct):
     """What MAIL and the RCPTs behind it have said, and the message once it comes in."""
 
     reverse_path: Mailbox | None

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import dataclasses
 import threading
 import time
 
 import pytest
+from msgspec import structs
 
 from pfsmtp.mailqueue.backend import Lease, Queue
 from pfsmtp.mailqueue.entry import Condition, Selection, Wish
@@ -199,7 +199,7 @@ def test_thousand_recipients_of_one_domain_are_one_unit(world: World) -> None:
     lease = world.claim(shard)
     assert len(lease.entry.addressees) == 1000
     lease.record(dict.fromkeys(range(999), DELIVERED))
-    lease.record({999: dataclasses.replace(FAILED, text="x" * 5000)})
+    lease.record({999: structs.replace(FAILED, text="x" * 5000)})
     assert lease.ended
 
 
@@ -413,8 +413,8 @@ def test_long_texts_are_shortened_and_nothing_else(world: World) -> None:
     with world.claim(shard) as lease:
         lease.record(
             {
-                0: dataclasses.replace(DEFERRED, text="ä" * 10_000),
-                1: dataclasses.replace(FAILED, text="b" * 10_000, host="h" * 1000),
+                0: structs.replace(DEFERRED, text="ä" * 10_000),
+                1: structs.replace(FAILED, text="b" * 10_000, host="h" * 1000),
             },
             owed={1},
         )

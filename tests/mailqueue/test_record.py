@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -65,7 +63,7 @@ def without_words(progress: Progress) -> Progress:
     outcome = progress.outcome
     if outcome is None:
         return progress
-    bare = replace(outcome, text="", host="", address="", command="", tls=None)
+    bare = structs.replace(outcome, text="", host="", address="", command="", tls=None)
     return structs.replace(progress, outcome=bare)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import replace
 from zlib import crc32
 
 import pytest
@@ -83,7 +82,7 @@ def test_what_was_put_is_read(what: Envelope) -> None:
     together = Counter(each for entry in found for each in entry.envelope.recipients)
     assert together == Counter(what.recipients)
     for entry in found:
-        assert replace(entry.envelope, recipients=what.recipients) == what
+        assert structs.replace(entry.envelope, recipients=what.recipients) == what
         assert {each.mailbox.domain.lower() for each in entry.envelope.recipients} == {entry.domain}
         assert (entry.queued_at, entry.size, entry.eight_bit) == (START, len(BODY), True)
 

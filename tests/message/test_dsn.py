@@ -12,6 +12,7 @@ from typing import cast
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec import structs
 
 from pfsmtp.message.dsn import (
     WHOLE_LIMIT,
@@ -182,15 +183,15 @@ def test_several_recipients_are_counted_and_told_one_by_one() -> None:
 @pytest.mark.parametrize("sender", [None, Mailbox("mallory", "example.net")])
 def test_a_postmaster_is_told_why(sender: Mailbox | None) -> None:
     about = report(to=Mailbox("postmaster", "example.com"))
-    about = replace(about, envelope=replace(about.envelope, reverse_path=sender))
+    about = replace(about, envelope=structs.replace(about.envelope, reverse_path=sender))
     assert "You get this as postmaster" in text(composed(about)[1])
     assert "You get this as postmaster" not in text(composed(report())[1])
 
 
 def test_rfc3464_2_2_and_2_3_fields_of_a_failure() -> None:
-    original = replace(BOB, original="rfc822;Bob@Example.ORG")
+    original = structs.replace(BOB, original="rfc822;Bob@Example.ORG")
     about = report(failure(original))
-    about = replace(about, envelope=replace(about.envelope, envelope_id="QQ314159"))
+    about = replace(about, envelope=structs.replace(about.envelope, envelope_id="QQ314159"))
     message, recipient = fields(composed(about)[1])
     assert message.items() == [
         ("Original-Envelope-Id", "QQ314159"),
@@ -260,14 +261,14 @@ def test_rfc3461_4_3_ret_and_size_say_what_is_quoted(
     returning: Return | None, size: int, whole: bool
 ) -> None:
     about = report()
-    about = replace(about, envelope=replace(about.envelope, returning=returning))
+    about = replace(about, envelope=structs.replace(about.envelope, returning=returning))
     assert quotes_whole(about, size) is whole
 
 
 @pytest.mark.parametrize("told", [delay(), relayed()])
 def test_rfc3461_4_3_without_a_failure_only_the_header_is_quoted(told: RecipientReport) -> None:
     about = report(told)
-    about = replace(about, envelope=replace(about.envelope, returning="FULL"))
+    about = replace(about, envelope=structs.replace(about.envelope, returning="FULL"))
     assert not quotes_whole(about, 100)
 
 
@@ -284,7 +285,7 @@ def test_rfc3461_4_3_without_a_failure_only_the_header_is_quoted(told: Recipient
 def test_rfc3461_4_1_notify_says_what_is_reported(
     notify: tuple[Notify, ...], wanted: set[Action]
 ) -> None:
-    recipient = replace(BOB, notify=frozenset(notify))
+    recipient = structs.replace(BOB, notify=frozenset(notify))
     actions: tuple[Action, ...] = ("failed", "delayed", "delivered", "relayed", "expanded")
     assert {action for action in actions if is_wanted(recipient, action)} == wanted
 
@@ -388,10 +389,10 @@ def test_whatever_was_said_the_report_is_whole(
     orcpt: str | None,
     title: str,
 ) -> None:
-    recipient = replace(BOB, original=orcpt and f"rfc822;{orcpt}")
+    recipient = structs.replace(BOB, original=orcpt and f"rfc822;{orcpt}")
     told = replace(failure(recipient), reason=reason, reply=reply, remote=remote)
     about = report(told)
-    about = replace(about, envelope=replace(about.envelope, envelope_id=envelope_id))
+    about = replace(about, envelope=structs.replace(about.envelope, envelope_id=envelope_id))
     line = re.sub(r"[\r\n\0]", " ", title).encode("utf-8", "replace")[:900]
     octets = composed(about, b"Subject: " + line + b"\r\n\r\nx\r\n")[1]
     assert re.search(rb"\r(?!\n)|(?<!\r)\n|\0", octets) is None

@@ -16,6 +16,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import NoReturn, TypeVar
 
+from msgspec import Struct
+
 from pfsmtp.delivery.maildir.directories import Maildir, Maildirs
 from pfsmtp.delivery.maildir.failures import transient, wants_descriptors
 from pfsmtp.delivery.maildir.names import Names
@@ -33,8 +35,7 @@ WRITTEN_AT_ONCE = 1 << 16
 _Result = TypeVar("_Result")
 
 
-@dataclass(frozen=True, slots=True)
-class Copy:
+class Copy(Struct, frozen=True):
     """One file to be made: for this address, in the Maildir of this login."""
 
     mailbox: Mailbox
@@ -51,8 +52,7 @@ class Workshop:
     clock: Callable[[], float]
 
 
-@dataclass(frozen=True, slots=True)
-class _Place:
+class _Place(Struct, frozen=True):
     """Where a copy is staged, and then shown."""
 
     maildir: Maildir

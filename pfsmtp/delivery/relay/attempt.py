@@ -12,8 +12,10 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Protocol
+
+from msgspec.structs import replace
 
 from pfsmtp.config import Relay as Settings
 from pfsmtp.delivery.relay.backoff import BackOff, Held

@@ -8,7 +8,8 @@ and lines of more than 998 octets are re-encoded (`message.recode`).
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from pfsmtp.delivery.relay.content import OctetsContent
 from pfsmtp.message.header import header_of
@@ -19,8 +20,7 @@ from pfsmtp.smtp.envelope import Envelope, Recipient
 from pfsmtp.smtp.errors import PermanentFailure
 
 
-@dataclass(frozen=True, slots=True)
-class Unit:
+class Unit(Struct, frozen=True):
     """One message to one destination, for those recipients that are to be tried."""
 
     id: str
@@ -32,8 +32,7 @@ class Unit:
     long_lines: bool = False  # it holds lines of more than 998 octets
 
 
-@dataclass(frozen=True, slots=True)
-class Form:
+class Form(Struct, frozen=True):
     """What is sent to one host, and what has to be said of it."""
 
     content: Content

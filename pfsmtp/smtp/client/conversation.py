@@ -12,9 +12,10 @@ the conversation: `HostFailure`. Any other reply is given to the caller to judge
 from __future__ import annotations
 
 from collections.abc import Generator
-from dataclasses import dataclass
 from enum import Enum
 from typing import TypeAlias, TypeVar
+
+from msgspec import Struct
 
 from pfsmtp.smtp.client.remote import BadReply, RemoteReply, ReplyReader
 from pfsmtp.smtp.errors import DeliveryFailure
@@ -38,8 +39,7 @@ class Wait(Enum):
     FINAL_DOT = "final_dot"
 
 
-@dataclass(slots=True)
-class Exchange:
+class Exchange(Struct):
     """Send these octets, then wait until some come in."""
 
     octets: bytes
@@ -47,15 +47,13 @@ class Exchange:
     continued: bool  # a part of the reply has come; the time to wait goes on
 
 
-@dataclass(slots=True)
-class Transfer:
+class Transfer(Struct):
     """Send these octets of a message; nothing comes back yet."""
 
     octets: bytes
 
 
-@dataclass(slots=True)
-class StartTLS:
+class StartTLS(Struct):
     """Begin TLS, now."""
 
 

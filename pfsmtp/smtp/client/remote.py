@@ -16,6 +16,8 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from msgspec import Struct
+
 from pfsmtp.smtp.status import Status
 
 # RFC 5321 §4.5.3.1.5: a reply line has 512 octets at most; some servers write more.
@@ -36,8 +38,7 @@ class BadReply(Exception):
     """What came is no reply; the text names it: `a reply whose code changes`."""
 
 
-@dataclass(slots=True)
-class RemoteReply:
+class RemoteReply(Struct):
     """One reply: its code, and its lines without code and line end, as they came."""
 
     code: int

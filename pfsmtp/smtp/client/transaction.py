@@ -15,6 +15,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
+from msgspec import Struct
+
 from pfsmtp.smtp.client import request
 from pfsmtp.smtp.client.conversation import BAD_PROTOCOL, Conversation, Dialogue, HostFailure, Wait
 from pfsmtp.smtp.client.remote import Capabilities, RemoteReply
@@ -55,8 +57,7 @@ class Remote:
     tls: str | None = None
 
 
-@dataclass(slots=True)
-class TransactionResult:
+class TransactionResult(Struct):
     """What became of each recipient, in order."""
 
     outcomes: list[Outcome]
