@@ -1,12 +1,12 @@
-# Whole steps of a queue slot with the GIL let go once: "lock it, write the message durably, unlock it,
-# tell the deliverer"; "lock one unit and read the slot"; "record an outcome durably and unlock".
+# Whole steps of a queue slot with the GIL let go once: "lock it, write the message durably, unlock
+# it, tell the deliverer"; "lock one unit and read the slot"; "record an outcome durably, unlock".
 #
-# A write is durable through a group commit: each thread writes to the page cache by itself, and then
-# one of those who wait for the same file has all of it synced (fdatasync) for the others. The group
-# has a description of its own, opened before any of these writes, so that the kernel tells it of each
-# that is lost; it tells so once, so a group whose sync has failed calls nothing good any more.
-# Locks are those of an open file description (F_OFD_SETLK): they are gone when the last descriptor of
-# it is closed, so that they die with their process.
+# A write is durable through a group commit: each thread writes to the page cache by itself, and
+# then one of those who wait for the same file has all of it synced (fdatasync) for the others. The
+# group has a description of its own, opened before any of these writes, so that the kernel tells
+# it of each that is lost; it tells so once, so a group whose sync has failed calls nothing good any
+# more. Locks are those of an open file description (F_OFD_SETLK): they are gone when the last
+# descriptor of it is closed, so that they die with their process.
 # pfsmtp/mailqueue/_slot.pyi documents what is here for its callers.
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
