@@ -93,9 +93,10 @@ cdef inline int deliver_one(Delivery *delivery, Fault *fault) noexcept nogil:
         error = sync_job(&delivery.job, fault)
     if error:
         return error
-    fault.step = NULL
-    error = group_sync(delivery.new_group, &delivery.job, fault)
-    return at("sync", delivery.job.name, error, fault) if fault.step == NULL else error
+    # Unless a step of its own fails, which notes that.
+    fault.step = "sync"
+    fault.name = delivery.job.name
+    return group_sync(delivery.new_group, &delivery.job, fault)
 
 
 cdef inline void take_back(Delivery *deliveries, int count) noexcept nogil:

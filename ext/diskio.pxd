@@ -1,6 +1,6 @@
 """System calls that make, fill, copy and rename files; each function returns 0 or an errno.
 
-They run without the GIL. Inline, for the one module that needs them.
+They run without the GIL. Inline, for the modules that need them.
 """
 
 from libc.errno cimport EINTR, EINVAL, EIO, ENOSYS, EOPNOTSUPP, EXDEV, errno
@@ -45,25 +45,27 @@ cdef inline int make_file(int directory, const char *name, int access, int *fd) 
             return errno
 
 
+cdef inline void use_up(iovec **parts, int *count, size_t taken) noexcept nogil:
+    """Take so many octets, and what is empty, from the front of `parts`."""
+    while count[0] > 0 and parts[0].iov_len <= taken:
+        taken -= parts[0].iov_len
+        parts[0] += 1
+        count[0] -= 1
+    if count[0] > 0:
+        parts[0].iov_base = <char *> parts[0].iov_base + taken
+        parts[0].iov_len -= taken
+
+
 cdef inline int write_parts(int fd, iovec *parts, int count) noexcept nogil:
     """Write them all, whatever the kernel takes at a time; uses `parts` up."""
     cdef ssize_t taken
+    use_up(&parts, &count, 0)
     while count > 0:
-        if parts.iov_len == 0:
-            parts += 1
-            count -= 1
-            continue
         taken = writev(fd, parts, min(count, <int> PARTS_AT_ONCE))
-        if taken < 0 and errno != EINTR:
+        if taken >= 0:
+            use_up(&parts, &count, taken)
+        elif errno != EINTR:
             return errno
-        while taken > 0:
-            if <size_t> taken < parts.iov_len:
-                parts.iov_base = <char *> parts.iov_base + taken
-                parts.iov_len -= taken
-                break
-            taken -= parts.iov_len
-            parts += 1
-            count -= 1
     return 0
 
 

@@ -45,8 +45,9 @@ cdef enum How:
     WHOLE                  # syncfs, of a file system
 
 cdef enum:
-    DEAR = 1_000  # microseconds of a sync
-    MANY = 4      # members of a round
+    DEAR = 1_000            # microseconds of a sync
+    UNKNOWN = 1_000_000_000
+    MANY = 4                # members of a round
 
 
 cdef struct Waiter:
@@ -175,7 +176,7 @@ cdef inline int sync(Group *group) noexcept nogil:
         error = errno
     took = microseconds() - began
     # A wait for the processor is no sign of a dear disk; that it never is quick, is one.
-    group.cost = min(took, group.cost + group.cost // 16 + 1) if group.cost else took
+    group.cost = min(took, group.cost + group.cost // 16 + 1)
     return error
 
 
@@ -234,6 +235,7 @@ cdef inline Group *new_group(int fd, How how) except NULL:
     pthread_mutex_init(&group.lock, NULL)
     group.fd = fd
     group.how = how
+    group.cost = UNKNOWN
     return group
 
 

@@ -14,6 +14,7 @@ from libc.errno cimport EACCES, EAGAIN, EINTR, EIO, errno
 from posix.types cimport off_t
 from posix.unistd cimport fdatasync, pread, write as write_record
 
+from diskio cimport iovec, use_up
 from groupcommit cimport CONTENT, Group, free_group, group_sync, new_group
 
 import os
@@ -29,9 +30,6 @@ cdef extern from "<fcntl.h>" nogil:
     int F_OFD_SETLK, F_OFD_GETLK, F_WRLCK, F_UNLCK, SEEK_SET
 
 cdef extern from "<sys/uio.h>" nogil:
-    struct iovec:
-        void *iov_base
-        size_t iov_len
     ssize_t pwritev(int fd, const iovec *parts, int count, off_t offset)
 
 cdef enum:
@@ -71,27 +69,16 @@ cdef void _unlock(int fd, off_t start, off_t length) noexcept nogil:
 cdef int _write(int fd, iovec *parts, int count, off_t offset) noexcept nogil:
     """Write them all, whatever the kernel takes at a time; 0 or an errno. Uses `parts` up."""
     cdef ssize_t taken
+    use_up(&parts, &count, 0)
     while count > 0:
-        if parts.iov_len == 0:
-            parts += 1
-            count -= 1
-            continue
         taken = pwritev(fd, parts, count, offset)
-        if taken == 0:
+        if taken > 0:
+            use_up(&parts, &count, taken)
+            offset += taken
+        elif taken == 0:
             return EIO
-        if taken < 0:
-            if errno != EINTR:
-                return errno
-            continue
-        offset += taken
-        while taken > 0:
-            if <size_t> taken < parts.iov_len:
-                parts.iov_base = <char *> parts.iov_base + taken
-                parts.iov_len -= taken
-                break
-            taken -= parts.iov_len
-            parts += 1
-            count -= 1
+        elif errno != EINTR:
+            return errno
     return 0
 
 
