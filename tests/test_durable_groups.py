@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import os
-import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -14,7 +13,8 @@ from pfsmtp import durable
 from pfsmtp.durable import Directory, File, Filesystem
 from tests import disks
 from tests.boxes import FILES, Box
-from tests.syscalls import HOLD, Border, Call, Hold, failing, on, until
+from tests.crowds import Crowd
+from tests.syscalls import HOLD, Border, failing, on, until
 
 
 @pytest.fixture
@@ -25,45 +25,14 @@ def box(tmp_path: Path) -> Box:
 # Group commit
 
 
-class Syncs:
+def syncs_of(target: Directory) -> Crowd:
     """Threads that sync the same thing under a border that holds each sync."""
-
-    def __init__(self, target: Directory) -> None:
-        self.target = target
-        self.failures: list[OSError] = []
-        self.ended: list[str] = []
-        self.begin = dict.fromkeys("abcd", False)
-        self.border = Border(("fsync", "syncfs"), self._judge)
-        self._end = self.border.start(self._threads)
-
-    def _judge(self, call: Call) -> Hold:
-        return HOLD
-
-    def _threads(self) -> None:
-        threads = [threading.Thread(target=self._sync, args=(name,)) for name in self.begin]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-
-    def _sync(self, name: str) -> None:
-        until(lambda: self.begin[name], f"{name} may begin")
-        try:
-            self.target.sync()
-        except OSError as failure:
-            self.failures.append(failure)
-        self.ended.append(name)
-
-    def first_in_sync(self) -> Call:
-        """Thread `a` syncs, and the others wait; returns its call, which is held."""
-        self.begin["a"] = True
-        until(lambda: len(self.border.held) == 1, "the first sync")
-        self.begin.update(b=True, c=True, d=True)
-        until(lambda: self.target.waiting == 3, "three that wait")
-        return self.border.held[0]
-
-    def end(self) -> None:
-        self._end()
+    return Crowd(
+        dict.fromkeys("abcd", target.sync),
+        lambda: target.waiting,
+        ("fsync", "syncfs"),
+        lambda call: HOLD,
+    )
 
 
 @pytest.fixture(params=["files", "filesystem"])
@@ -74,7 +43,7 @@ def synced(request: pytest.FixtureRequest, tmp_path: Path) -> Directory:
 
 
 def test_sync_that_began_before_serves_nobody_who_came_after(synced: Directory) -> None:
-    syncs = Syncs(synced)
+    syncs = syncs_of(synced)
     first = syncs.first_in_sync()
     syncs.border.let_go(first)
     until(lambda: len(syncs.border.held) == 1, "a second sync")
@@ -90,10 +59,10 @@ def test_sync_that_began_before_serves_nobody_who_came_after(synced: Directory) 
 def test_failed_sync_is_told_to_all_who_have_made_entries_and_to_all_who_come(
     synced: Directory,
 ) -> None:
-    syncs = Syncs(synced)
+    syncs = syncs_of(synced)
     syncs.border.let_go(syncs.first_in_sync(), errno.EIO)
     syncs.end()
-    assert [failure.errno for failure in syncs.failures] == [errno.EIO] * 4
+    assert [failure.errno for failure in syncs.os_errors().values()] == [errno.EIO] * 4
     assert len(syncs.border.calls) == 1
     assert synced.failed
     with pytest.raises(OSError, match="sync"):

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import errno
-import threading
 import time
+from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
 
+from tests import disks
 from tests.boxes import FILES, Box
-from tests.syscalls import HOLD, Border, Call, Judge, Verdict, failing, on, passes, until
+from tests.crowds import Crowd
+from tests.syscalls import HOLD, Call, Judge, Verdict, failing, on, passes
 
 LARGE = bytes(64 << 10)
 OTHERS = [f"m{i}" for i in range(8)]
@@ -20,11 +23,24 @@ SLOW = 0.005  # seconds of a sync on a disk that is slow
 
 
 @pytest.fixture
-def box(tmp_path: Path) -> Box:
-    """A box to which many have just delivered at once."""
-    box = Box(tmp_path)
+def disk(tmp_path: Path) -> Iterator[Path]:
+    """One whose syncs take next to nothing."""
+    with disks.tmpfs(tmp_path / "disk") as disk:
+        yield disk
+
+
+@pytest.fixture
+def box(disk: Path) -> Box:
+    """A box to which many have just delivered at once, and that is synced quickly."""
+    box = Box(disk)
+    make_quick(box)
     deliver_many(box)
     return box
+
+
+def make_quick(box: Box) -> None:
+    for _ in range(100):  # of which the quickest counts
+        box.new.sync()
 
 
 def deliver_many(box: Box, judge: Judge = passes) -> None:
@@ -41,47 +57,33 @@ class Round:
     """
 
     def __init__(self, box: Box, judge: Judge = passes, *, octets: bytes = b"x") -> None:
-        self.box = box
-        self.octets = octets
-        self.failures: dict[str, OSError] = {}
-        self.ended: list[str] = []
+        self._synced = box.new.fd
         self._judge = judge
-        self._may_come = False
-        self.border = Border(FILES, self._first_sync_is_held)
-        end = self.border.start(self._threads)
-        until(lambda: len(self.border.held) == 1, "the first sync")
-        (self.held,) = self.border.held
-        self._may_come = True
-        until(lambda: box.new.waiting == N, "others that wait")
-        self.before = list(self.border.calls)
-        self.ended_before = list(self.ended)
+        self._first_is_held = False
+        crowd = Crowd(
+            {name: partial(box.deliver, name, octets) for name in ALL},
+            lambda: box.new.waiting,
+            FILES,
+            self._hold_first,
+        )
+        first = crowd.first_in_sync()
+        self.before = list(crowd.border.calls)
+        self.ended_before = list(crowd.ended)
         self.shown_before = sorted(box.shown())
         time.sleep(SLOW)  # so that it is not the quickest of late
-        self.border.let_go(self.held)
-        end()
-        self.calls = self.border.calls[len(self.before) :]
+        crowd.border.let_go(first)
+        crowd.end()
+        self.calls = crowd.border.calls[len(self.before) :]
+        self.ended = crowd.ended
+        self.failures = crowd.os_errors()
 
-    def _first_sync_is_held(self, call: Call) -> Verdict:
-        if call.name == "fsync" and call.args[0] == self.box.new.fd and not self._may_come:
+    def _hold_first(self, call: Call) -> Verdict:
+        if self._first_is_held:
+            return self._judge(call)
+        if call.name == "fsync" and call.args[0] == self._synced:
+            self._first_is_held = True
             return HOLD
-        return self._judge(call) if self._may_come else None
-
-    def _threads(self) -> None:
-        threads = [threading.Thread(target=self._deliver, args=(name,)) for name in OTHERS]
-        for thread in threads:
-            thread.start()
-        self._deliver("first")
-        for thread in threads:
-            thread.join()
-
-    def _deliver(self, name: str) -> None:
-        if name != "first":
-            until(lambda: self._may_come, "the others may come")
-        try:
-            self.box.deliver(name, self.octets)
-        except OSError as failure:
-            self.failures[name] = failure
-        self.ended.append(name)
+        return None
 
 
 def names(calls: list[Call]) -> list[str]:
@@ -159,19 +161,25 @@ def test_large_files_are_synced_by_their_own_threads(box: Box) -> None:
     assert names(round.calls) == ["renameat2"] * N + ["fsync"]
 
 
-def test_where_few_deliver_at_once_files_are_synced_by_their_own_threads(tmp_path: Path) -> None:
-    round = Round(Box(tmp_path))
+def test_where_few_deliver_at_once_files_are_synced_by_their_own_threads(disk: Path) -> None:
+    box = Box(disk)
+    make_quick(box)
+    round = Round(box)
     assert names(round.before).count("fsync") == 2 + N
     assert names(round.calls) == ["renameat2"] * N + ["fsync"]
 
 
-def test_where_the_disk_is_slow_files_are_synced_by_their_own_threads(tmp_path: Path) -> None:
-    box = Box(tmp_path)
+def test_where_the_disk_is_slow_files_are_synced_by_their_own_threads(disk: Path) -> None:
+    box = Box(disk)
     deliver_many(box, lambda call: time.sleep(SLOW) if on(box.new.fd)(call) else None)
     round = Round(box)
     assert names(round.before).count("fsync") == 2 + N
     assert names(round.calls) == ["renameat2"] * N + ["fsync"]
-    # Of that round the last sync was as quick as it is.
-    for name in box.shown():
-        (box.path / "new" / name).unlink()
+
+
+def test_where_the_disk_is_quick_again_one_thread_syncs_the_files_of_all(disk: Path) -> None:
+    box = Box(disk)
+    deliver_many(box, lambda call: time.sleep(SLOW) if on(box.new.fd)(call) else None)
+    make_quick(box)
+    deliver_many(box)
     assert names(Round(box).calls).count("fsync") == N + 1

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import errno
-import threading
 from collections.abc import Callable, Mapping
+from functools import partial
 
 import pytest
 
@@ -12,6 +12,7 @@ from pfsmtp.mailqueue.backend import Lease
 from pfsmtp.mailqueue.segment import KINDS, GroupCommit
 from pfsmtp.mailqueue.shard import BUSY_FOR
 from pfsmtp.smtp.errors import TransientFailure
+from tests.crowds import Crowd
 from tests.mailqueue.conftest import (
     DEFERRED,
     DELIVERED,
@@ -22,59 +23,26 @@ from tests.mailqueue.conftest import (
     put,
     step,
 )
-from tests.syscalls import HOLD, Border, Call, Hold, until
+from tests.syscalls import HOLD, Border, Call, passes, until
 
 
-class Writers:
-    """Threads that write to the same file, under a border that holds each sync while `holding`."""
+def writers_of(group: GroupCommit, actions: Mapping[str, Callable[[], object]]) -> Crowd:
+    """Threads that write to the same file, under a border that holds each sync."""
+    return Crowd(
+        actions,
+        lambda: group.waiting,
+        ("pwritev", "fdatasync"),
+        lambda call: HOLD if call.name == "fdatasync" else None,
+    )
 
-    def __init__(self, group: GroupCommit, actions: Mapping[str, Callable[[], object]]) -> None:
-        self.ended: list[str] = []
-        self.failures: dict[str, Exception] = {}
-        self.holding = True
-        self.border = Border(("pwritev", "fdatasync"), self._judge)
-        self._group = group
-        self._actions = actions
-        self._begin = dict.fromkeys(actions, False)
-        self._end = self.border.start(self._threads)
 
-    def _judge(self, call: Call) -> Hold | None:
-        return HOLD if self.holding and call.name == "fdatasync" else None
-
-    def _threads(self) -> None:
-        threads = [threading.Thread(target=self._write, args=(name,)) for name in self._actions]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-
-    def _write(self, name: str) -> None:
-        until(lambda: self._begin[name], f"{name} may begin")
-        try:
-            self._actions[name]()
-        except Exception as failure:
-            self.failures[name] = failure
-        self.ended.append(name)
-
-    def first_in_sync(self) -> Call:
-        """The first syncs, which is held; the others have written and wait. Returns its call."""
-        first, *others = self._actions
-        self._begin[first] = True
-        until(lambda: len(self.border.held) == 1, "the first sync")
-        self._begin.update(dict.fromkeys(others, True))
-        until(lambda: self._group.waiting == len(others), "others that wait")
-        return self.border.held[0]
-
-    def fail(self) -> Call:
-        """The first sync fails, while the others wait for the next. Returns its call."""
-        first = self.first_in_sync()
-        self.holding = False
-        self.border.let_go(first, errno.EIO)
-        self.end()
-        return first
-
-    def end(self) -> None:
-        self._end()
+def fail(writers: Crowd) -> Call:
+    """The first sync fails, while the others wait for the next. Returns its call."""
+    first = writers.first_in_sync()
+    writers.judge = passes
+    writers.border.let_go(first, errno.EIO)
+    writers.end()
+    return first
 
 
 def group_of(files: SpoolWorld) -> GroupCommit:
@@ -83,12 +51,12 @@ def group_of(files: SpoolWorld) -> GroupCommit:
     return segments.group_commit(segment)
 
 
-def putting(files: SpoolWorld) -> Writers:
+def putting(files: SpoolWorld) -> Crowd:
     """Four threads that put a message each, into one file."""
     put(files.queue, "before@example.org")
-    return Writers(
+    return writers_of(
         group_of(files),
-        {name: lambda name=name: put(files.queue, f"{name}@example.org") for name in "abcd"},  # type: ignore[misc]
+        {name: partial(put, files.queue, f"{name}@example.org") for name in "abcd"},
     )
 
 
@@ -135,7 +103,7 @@ def test_failed_sync_refuses_all_who_have_written_meanwhile_and_leaves_nothing_o
     files: SpoolWorld,
 ) -> None:
     writers = putting(files)
-    first = writers.fail()
+    first = fail(writers)
     assert sorted(writers.failures) == ["a", "b", "c", "d"]
     for failure in writers.failures.values():
         assert isinstance(failure, TransientFailure)
@@ -165,7 +133,7 @@ def test_message_after_a_failed_sync_is_taken_and_synced_by_another_description(
 ) -> None:
     writers = putting(files)
     failed = group_of(files)
-    writers.fail()
+    fail(writers)
     put(files.queue, "after@example.org")
     assert failed.failed
     assert not group_of(files).failed
@@ -183,14 +151,14 @@ def test_outcome_that_the_sync_of_another_has_lost_stays_locked_and_is_recorded_
     locked = locks(files)
     assert len(locked) == 3
 
-    def record(lease: Lease) -> None:
-        lease.record({0: DELIVERED, 1: DELIVERED})
-
-    writers = Writers(
+    writers = writers_of(
         group_of(files),
-        {str(at): lambda lease=lease: record(lease) for at, lease in enumerate(leases)},  # type: ignore[misc]
+        {
+            str(at): partial(lease.record, {0: DELIVERED, 1: DELIVERED})
+            for at, lease in enumerate(leases)
+        },
     )
-    writers.fail()
+    fail(writers)
     assert writers.failures == {}
     assert files.events.names == ["queue-write-failed"] * 3
     assert locks(files) == locked
@@ -207,8 +175,8 @@ def test_outcome_that_the_sync_of_another_has_lost_stays_locked_and_is_recorded_
 def test_lease_goes_on_after_the_sync_of_a_message_has_failed(files: SpoolWorld) -> None:
     put(files.queue, "a@example.org", "b@example.org")
     lease = files.claim(files.shard())
-    writers = Writers(group_of(files), {"put": lambda: put(files.queue, "c@example.org")})
-    writers.fail()
+    writers = writers_of(group_of(files), {"put": partial(put, files.queue, "c@example.org")})
+    fail(writers)
     lease.record({0: DELIVERED, 1: DEFERRED})
     lease.release(START + 300)
     assert files.events.lines == []
