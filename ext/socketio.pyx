@@ -9,7 +9,7 @@ from cpython.buffer cimport PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
 from cpython.exc cimport PyErr_CheckSignals, PyErr_SetFromErrno
 from libc.errno cimport EAGAIN, EBADF, ECONNABORTED, EEXIST, EINTR, EPROTO, errno
-from libc.stdint cimport uint32_t
+from libc.stdint cimport uint32_t, uint64_t
 from libc.string cimport strerror
 
 cdef extern from "<poll.h>" nogil:
@@ -22,7 +22,7 @@ cdef extern from "<poll.h>" nogil:
 
 cdef extern from "<sys/epoll.h>" nogil:
     ctypedef union epoll_data_t:
-        int fd
+        uint64_t u64
     struct epoll_event:
         uint32_t events
         epoll_data_t data
@@ -30,6 +30,11 @@ cdef extern from "<sys/epoll.h>" nogil:
     int epoll_ctl(int epfd, int operation, int fd, epoll_event* event)
     int EPOLL_CTL_ADD, EPOLL_CTL_DEL
     uint32_t EPOLLIN, EPOLLET, EPOLLEXCLUSIVE
+
+cdef extern from "<sys/eventfd.h>" nogil:
+    int eventfd(unsigned int count, int flags)
+    int eventfd_write(int fd, uint64_t count)
+    int EFD_CLOEXEC, EFD_NONBLOCK
 
 cdef extern from "<unistd.h>" nogil:
     int close(int fd)
@@ -116,33 +121,6 @@ cdef str _address(sockaddr_storage* address, int* port):
     return (<bytes>text).decode()
 
 
-cdef int _queue_up(int epoll, int listener) noexcept nogil:
-    """Wait for connections to a listener, behind the workers that wait already.
-
-    The kernel wakes who has waited longest, and that is always the same worker unless each queues
-    up again behind the others once it has had its turn. Other threads of this worker may do the
-    same at this moment; whoever comes last adds it.
-    """
-    cdef epoll_event event
-    # Edge-triggered, so that one connection wakes one thread; adding it anew tells of others.
-    event.events = EPOLLIN | EPOLLET | EPOLLEXCLUSIVE
-    event.data.fd = listener
-    epoll_ctl(epoll, EPOLL_CTL_DEL, listener, NULL)
-    return epoll_ctl(epoll, EPOLL_CTL_ADD, listener, &event)
-
-
-def queue_up(int epoll, int listener):
-    """Wait for connections to a listener in the set `epoll`; one of all workers gets each."""
-    if _queue_up(epoll, listener) < 0:
-        PyErr_SetFromErrno(OSError)
-
-
-cdef void _queue_up_again(int epoll, int listener) noexcept nogil:
-    """As `_queue_up`, for as long as memory for it lacks: without it, this worker would be deaf."""
-    while _queue_up(epoll, listener) < 0 and errno != EEXIST and errno != EBADF:
-        usleep(RETRY)
-
-
 cdef int _accept(int listener, sockaddr_storage* client, sockaddr_storage* own) noexcept nogil:
     """The descriptor of the next connection, and both its ends; FAILED, and errno says why."""
     cdef socklen_t length = sizeof(sockaddr_storage)
@@ -160,43 +138,97 @@ cdef tuple _accepted(int fd, sockaddr_storage* client, sockaddr_storage* own, in
     return fd, address, port, _address(own, &own_port), listener
 
 
-def accept(int epoll, int stop):
-    """Wait for a connection on any listener of `epoll`.
+cdef class Place:
+    """A worker's place among those who wait for connections to the same listeners.
 
-    Returns its descriptor, the client's address and port, our own address, and the listener. None
-    once `stop`, a descriptor in the same epoll set, can be read. OSError for what accept4 reports
-    and a caller must act on (EMFILE, ENFILE, ENOMEM, ENOBUFS).
+    Of a listener and of its bell an epoll event has both descriptors, the bell's in the upper half.
     """
-    cdef epoll_event event
-    cdef sockaddr_storage client, own
-    cdef int fd, count, listener, error
-    while True:
-        with nogil:
-            fd = FAILED
-            listener = -1
-            count = epoll_wait(epoll, &event, 1, -1)
-            error = errno
-            if count == 1:
-                listener = event.data.fd
-                if listener != stop:
-                    fd = _accept(listener, &client, &own)
-                    error = errno
-                    if fd >= 0 or error != EAGAIN:
-                        # We have been told of it once; there may be others, or it may still wait.
-                        _queue_up_again(epoll, listener)
-        if listener == stop:
-            return None
-        if fd >= 0:
-            return _accepted(fd, &client, &own, listener)
-        # Another thread or worker was quicker (EAGAIN), or the client has gone again.
-        if error == EINTR:
-            PyErr_CheckSignals()
-        elif error != EAGAIN and error != ECONNABORTED and error != EPROTO:
-            raise OSError(error, strerror(error).decode())
+
+    cdef int epoll
+    cdef list bells
+    cdef public bint kept
+
+    def __cinit__(self, int epoll):
+        self.epoll = epoll
+        self.bells = []
+
+    def __dealloc__(self):
+        for bell in self.bells or ():
+            close(bell)
+
+    def take(self, int listener):
+        cdef int bell = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)
+        cdef epoll_event event
+        if bell < 0:
+            PyErr_SetFromErrno(OSError)
+        self.bells.append(bell)
+        event.events = EPOLLIN | EPOLLET
+        event.data.u64 = <uint64_t>bell << 32 | <uint32_t>listener
+        if epoll_ctl(self.epoll, EPOLL_CTL_ADD, bell, &event) < 0 or self.queue_up(&event) < 0:
+            PyErr_SetFromErrno(OSError)
+
+    def leave(self, int listener):
+        if epoll_ctl(self.epoll, EPOLL_CTL_DEL, listener, NULL) < 0:
+            PyErr_SetFromErrno(OSError)
+
+    cdef int queue_up(self, epoll_event* event) noexcept nogil:
+        """Wait for connections, behind the workers that wait already.
+
+        The kernel wakes who has waited longest, and that is always the same worker unless it queues
+        up again behind the others. Other threads of this worker may do the same at this moment;
+        whoever comes last adds it.
+        """
+        cdef int listener = <int><uint32_t>event.data.u64
+        # Edge-triggered, so that one connection wakes one thread; adding it anew tells of others.
+        event.events = EPOLLIN | EPOLLET | EPOLLEXCLUSIVE
+        epoll_ctl(self.epoll, EPOLL_CTL_DEL, listener, NULL)
+        return epoll_ctl(self.epoll, EPOLL_CTL_ADD, listener, event)
+
+    cdef void go_on(self, epoll_event* event, bint accepted) noexcept nogil:
+        """See that a thread is told of the next connection: of each wait one has been told once.
+
+        A worker that keeps its place wakes a thread of its own by the bell if another connection is
+        there already.
+        """
+        cdef int listener = <int><uint32_t>event.data.u64
+        if self.kept and accepted:
+            if _wait(listener, POLLIN, 0, -1) != TIMED_OUT:
+                eventfd_write(<int>(event.data.u64 >> 32), 1)
+            return
+        # For as long as memory for it lacks: without it, this worker would be deaf.
+        while self.queue_up(event) < 0 and errno != EEXIST and errno != EBADF:
+            usleep(RETRY)
+
+    def accept(self, int stop):
+        cdef epoll_event event
+        cdef sockaddr_storage client, own
+        cdef int fd, count, listener, error
+        while True:
+            with nogil:
+                fd = FAILED
+                listener = -1
+                count = epoll_wait(self.epoll, &event, 1, -1)
+                error = errno
+                if count == 1:
+                    listener = <int><uint32_t>event.data.u64
+                    if listener != stop:
+                        fd = _accept(listener, &client, &own)
+                        error = errno
+                        if fd >= 0 or error != EAGAIN:
+                            self.go_on(&event, fd >= 0)
+            if listener == stop:
+                return None
+            if fd >= 0:
+                return _accepted(fd, &client, &own, listener)
+            # Another thread or worker was quicker (EAGAIN), or the client has gone again.
+            if error == EINTR:
+                PyErr_CheckSignals()
+            elif error != EAGAIN and error != ECONNABORTED and error != EPROTO:
+                raise OSError(error, strerror(error).decode())
 
 
 def accept_pending(int listener):
-    """As `accept`, but what waits on this listener already; None when nothing does."""
+    """As `Place.accept`, but what waits on this listener already; None when nothing does."""
     cdef sockaddr_storage client, own
     cdef int fd = _accept(listener, &client, &own)
     return _accepted(fd, &client, &own, listener) if fd >= 0 else None

@@ -213,7 +213,10 @@ class _Logfmt:
     def fields(self, fields: dict[str, object]) -> str:
         parts = []
         for key, value in fields.items():
-            if type(value) is int or (type(value) is str and _is_bare(value)):
+            # Most are of these three kinds.
+            if value is None:
+                parts.append(f" {key}=-")
+            elif type(value) is int or (type(value) is str and _is_bare(value)):
                 parts.append(f" {key}={value}")
             else:
                 parts.append(f" {key}={_logfmt_value(value)}")
@@ -221,15 +224,15 @@ class _Logfmt:
 
 
 def _logfmt_value(value: object) -> str:
-    if value is None:
-        return "-"
-    if isinstance(value, bool):
-        return "true" if value else "false"
     if isinstance(value, float):
         return repr(round(value, 6))
+    if isinstance(value, bool):
+        return "true" if value else "false"
     if isinstance(value, (list, tuple, set, frozenset)):
-        items = (_text(item) for item in value)
-        text = ",".join(item.replace("\\", "\\\\").replace(",", "\\,") for item in items)
+        items = [item if type(item) is str else _text(item) for item in value]
+        text = ",".join(items)
+        if "\\" in text or text.count(",") >= len(items):
+            text = ",".join([item.replace("\\", "\\\\").replace(",", "\\,") for item in items])
     else:
         text = _text(value)
     return text if _is_bare(text) else f'"{_escape(text)}"'

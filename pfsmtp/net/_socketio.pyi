@@ -1,16 +1,31 @@
-def queue_up(epoll: int, listener: int, /) -> None:
-    """Add a listener to the set `epoll`, such that each connection wakes one worker. OSError."""
+class Place:
+    """A worker's place among those who wait for connections to the same listeners.
 
-def accept(epoll: int, stop: int, /) -> tuple[int, str, int, str, int] | None:
-    """Wait for a connection on any listener in the set `epoll`.
-
-    Returns its descriptor, the client's address and port, our own address, and the listener.
-    None once the descriptor `stop`, in the same set, can be read. Raises OSError for what accept4
-    reports and a caller must act on: EMFILE, ENFILE, ENOBUFS, ENOMEM.
+    The worker that comes first is told of a connection, and one of its threads wakes. It then
+    queues up behind the others, unless its place is `kept`.
     """
 
+    kept: bool
+
+    def __init__(self, epoll: int, /) -> None:
+        """`epoll` is the set in which its threads wait."""
+
+    def take(self, listener: int, /) -> None:
+        """Wait for connections to this listener too, behind the others. Raises OSError."""
+
+    def leave(self, listener: int, /) -> None:
+        """Wait for them no more. Raises OSError."""
+
+    def accept(self, stop: int, /) -> tuple[int, str, int, str, int] | None:
+        """Wait for a connection on any of the listeners.
+
+        Returns its descriptor, the client's address and port, our own address, and the listener.
+        None once the descriptor `stop`, in the same set, can be read. Raises OSError for what
+        accept4 reports and a caller must act on: EMFILE, ENFILE, ENOBUFS, ENOMEM.
+        """
+
 def accept_pending(listener: int, /) -> tuple[int, str, int, str, int] | None:
-    """As `accept`, but for what waits on this listener already; None when nothing can be had."""
+    """As `Place.accept`, for what waits on this listener already; None when nothing can be had."""
 
 def send_all(fd: int, octets: bytes, wait: float, /) -> None:
     """Send all. Raises OSError, also when the peer takes nothing for `wait` seconds."""

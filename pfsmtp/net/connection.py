@@ -62,7 +62,9 @@ class Connection:
         self._began = self._command_began = self._clock()
         self._ends = self._began + self._limits.session
         self._message_began: float | None = None
-        self._message_octets = 0
+        self._octets_before = 0
+        self.octets = 0
+        """How many have come."""
         self._wake = wake
 
     def serve(self, *, implicit_tls: bool = False) -> None:
@@ -141,7 +143,7 @@ class Connection:
         except StreamTimeout:
             dialogue.refuse(SHUTTING_DOWN if dialogue.draining else TOO_SLOW)
             raise
-        self._message_octets += count
+        self.octets += max(count, 0)
         return count > 0
 
     @property
@@ -160,11 +162,10 @@ class Connection:
             return min(self._command_began + limits.command, self._ends) - now
         if self._message_began is None:
             self._message_began = now
-            self._message_octets = 0
+            self._octets_before = self.octets
         # When a message that grows no more falls below the minimum rate; a first pause is granted.
-        slowest = max(
-            limits.minimum_rate_after, limits.data, self._message_octets / limits.minimum_rate
-        )
+        octets = self.octets - self._octets_before
+        slowest = max(limits.minimum_rate_after, limits.data, octets / limits.minimum_rate)
         return min(now + limits.data, self._message_began + slowest, self._ends) - now
 
     def _secure(self) -> None:

@@ -4,20 +4,18 @@ Each lets go of the GIL once, for all that can be done without it.
 """
 
 from pfsmtp.net._socketio import (
-    accept,
+    Place,
     accept_pending,
     exchange,
-    queue_up,
     send_all,
     send_last,
     wait_for,
 )
 
 __all__ = [
-    "accept",
+    "Place",
     "accept_pending",
     "exchange",
-    "queue_up",
     "send_all",
     "send_last",
     "wait_for",

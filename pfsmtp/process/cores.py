@@ -39,10 +39,9 @@ class Usage:
     now: float
     idle: float
 
-    def leaves_room(self, since: Usage) -> bool:
-        """Whether there was time for more."""
-        elapsed = self.now - since.now
-        return elapsed - (self.idle - since.idle) < _BUSY * elapsed
+    def taken(self, since: Usage) -> float:
+        """The share of the time in which the core was not idle."""
+        return 1.0 - (self.idle - since.idle) / (self.now - since.now)
 
 
 class Core:
@@ -78,12 +77,16 @@ class Core:
         self._rest_ends = None
         self._apply({self._number}, os.SCHED_BATCH)
 
-    def look(self) -> None:
-        """See whether the core still has time for us. Called about once a second."""
+    def look(self) -> float | None:
+        """See whether the core still has time for us. Called about once a second.
+
+        Returns for what share of its time the core was taken since the last look; None when
+        that is not known.
+        """
         usage = self._usage(self._number)
         last = self._last
         if usage is None or (last is not None and usage.now - last.now < _SHORTEST_LOOK):
-            return
+            return None
         self._last = usage
         if self._rest_ends is not None:
             if usage.now >= self._rest_ends:
@@ -92,13 +95,14 @@ class Core:
             self._crowded = self._crowded + 1 if self._is_crowded(usage, last) else 0
             if self._crowded == _CROWDED_LOOKS:
                 self._let_go(usage.now)
+        return 0.0 if last is None else usage.taken(last)
 
     def _is_crowded(self, usage: Usage, last: Usage) -> bool:
         """Whether there was no time for us, and who had it was mostly others.
 
         Of the first busy time after an idle one it is not known who had it.
         """
-        before, self._ours = self._ours, None if usage.leaves_room(last) else self._spent()
+        before, self._ours = self._ours, self._spent() if usage.taken(last) >= _BUSY else None
         if before is None or self._ours is None:
             return False
         return self._ours - before <= _LITTLE * (usage.now - last.now)

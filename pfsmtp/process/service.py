@@ -66,6 +66,13 @@ class Body(Protocol):
         """Open the log files anew. Raises OSError, and then goes on with the old ones."""
         ...
 
+    def core_taken(self, share: float) -> None:
+        """For what share of its time the worker's core was taken of late, by whomever.
+
+        Told about once a second to who keeps to a core, where the kernel says so.
+        """
+        ...
+
     def title(self) -> str:
         """A few words for `ps`, such as "12 connections 340 messages"."""
         ...

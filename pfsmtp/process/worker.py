@@ -151,8 +151,8 @@ class _MainLoop:
         """Go round until there is nothing left to do."""
         while not self._over(time.monotonic()):
             self._show()
-            if self._core is not None:
-                self._core.look()
+            if self._core is not None and (taken := self._core.look()) is not None:
+                self._body.core_taken(taken)
             for fd, _ in self._poll.poll(self._pause * 1000):
                 if fd == self._birth.life:
                     self._master_died()

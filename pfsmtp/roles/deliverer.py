@@ -109,6 +109,9 @@ class Deliverer:
     def reopen(self) -> None:
         self._log.reopen()
 
+    def core_taken(self, share: float) -> None:
+        """Nothing to do: which deliverer a message is for is said by its domain."""
+
     def title(self) -> str:
         busy = self._threads - self._idle
         return f"{busy} attempts {self._delivered} delivered {self._shard.waiting()} waiting"

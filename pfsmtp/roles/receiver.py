@@ -29,6 +29,7 @@ from pfsmtp.net.connection import Connection
 from pfsmtp.net.listener import Listener
 from pfsmtp.net.stream import ClearStream
 from pfsmtp.process.service import Context
+from pfsmtp.roles.precedence import Precedence
 from pfsmtp.smtp.ports import Peer
 from pfsmtp.smtp.reply import After, Reply
 from pfsmtp.smtp.session import Server, Session
@@ -107,6 +108,8 @@ class Receiver:
         self._log = server.log.bind(worker=context.index + 1)
         self._stop = os.eventfd(0, os.EFD_CLOEXEC)
         self._epoll = select.epoll()
+        self._place = socketio.Place(self._epoll.fileno())
+        self._precedence = Precedence(context)
         self._connections: set[Connection | Submission] = set()
         self._lock = threading.Lock()  # over the two counts of threads
         self._idle = 0
@@ -119,7 +122,7 @@ class Receiver:
 
     def start(self) -> None:
         for fd in self._listeners:
-            socketio.queue_up(self._epoll.fileno(), fd)
+            self._place.take(fd)
         self._epoll.register(self._stop, select.EPOLLIN)
         threading.stack_size(_STACK)
         sys.setswitchinterval(_SWITCH)
@@ -130,7 +133,7 @@ class Receiver:
         self._draining = True
         for fd, listener in self._listeners.items():
             with suppress(OSError):
-                self._epoll.unregister(fd)
+                self._place.leave(fd)
             self._take_pending(fd)
             # Kept open, it would stay bound though nobody accepts from it.
             listener.close()
@@ -164,6 +167,9 @@ class Receiver:
     def reopen(self) -> None:
         self._log.reopen()
 
+    def core_taken(self, share: float) -> None:
+        self._precedence.core_taken(share)
+
     def title(self) -> str:
         return f"{len(self._connections)} connections {self._messages} messages"
 
@@ -193,7 +199,7 @@ class Receiver:
     def _serve_next(self) -> bool:
         """Take one connection and serve it; False when this thread is to end."""
         try:
-            accepted = socketio.accept(self._epoll.fileno(), self._stop)
+            accepted = self._place.accept(self._stop)
         except OSError as error:
             return self._wait_out(error)
         if accepted is None:
@@ -222,25 +228,34 @@ class Receiver:
     def _serve(self, stream: ClearStream, peer: Peer, *, implicit_tls: bool) -> None:
         session = Session(self._server, peer, self._log)
         connection = self._connect(stream, session, self._stop)
-        self._connections.add(connection)
+        self._begun(connection)
         if self._draining:
             # It was accepted as the drain began; who drains may have missed it.
             connection.drain()
         try:
             connection.serve(implicit_tls=implicit_tls)
         finally:
-            self._connections.discard(connection)
+            self._ended(connection, session.messages, connection.octets)
             self._messages += session.accepted
 
     def _serve_program(self, fd: int) -> None:
         assert self._submissions is not None
         submission = self._submissions.accept(fd, self._log)
-        self._connections.add(submission)
+        self._begun(submission)
         try:
             submission.serve()
         finally:
-            self._connections.discard(submission)
+            self._ended(submission, submission.accepted, 0)
             self._messages += submission.accepted
+
+    def _begun(self, connection: Connection | Submission) -> None:
+        self._connections.add(connection)
+        self._place.kept = self._precedence.holds(len(self._connections))
+
+    def _ended(self, connection: Connection | Submission, messages: int, octets: int) -> None:
+        self._connections.discard(connection)
+        self._precedence.ended(messages, octets)
+        self._place.kept = self._precedence.holds(len(self._connections))
 
     def _make_way(self) -> bool:
         """Leave the waiting to another thread; False when this one must go on waiting."""

@@ -5,8 +5,9 @@ read again at every reload and says what is to go wrong. State changes go to std
 each.
 
 A client sends lines and gets a line back: `who` worker and generation, `pid`, `descriptors`,
-`number`, `begin` and `end` of something that a drain has to wait for, `hang` the main thread,
-`hold` the lock of the numbers and die, `privileges` from /proc. Anything else is echoed.
+`number`, `core` how busy that was, `begin` and `end` of something that a drain has to wait for,
+`hang` the main thread, `hold` the lock of the numbers and die, `privileges` from /proc. Anything
+else is echoed.
 """
 
 from __future__ import annotations
@@ -40,6 +41,7 @@ class Config:
     port: int
     workers: int = 2
     helpers: int = 0
+    core: int | None = None  # that the first worker keeps to
     load: str = ""  # "error" or "bug"
     boot: str = ""  # "refuse", "bug", "die", "hang"
     obstacle: str = ""  # workers refuse to start while there is a file of this name
@@ -73,6 +75,7 @@ class Echo:
         self._threads: list[threading.Thread] = []
         self._lines = 0
         self._hanging = False
+        self._taken: float | None = None
 
     def start(self) -> None:
         self._begin(self._accept)
@@ -88,6 +91,9 @@ class Echo:
 
     def reopen(self) -> None:
         JsonLog().reopen()
+
+    def core_taken(self, share: float) -> None:
+        self._taken = share
 
     def title(self) -> str:
         if self._hanging:
@@ -135,6 +141,8 @@ class Echo:
                 return json.dumps(_descriptors())
             case "number":
                 return str(self._numbers.next())
+            case "core":
+                return str(self._taken)
             case "privileges":
                 return json.dumps(Path("/proc/self/status").read_text())
             case "hang":
@@ -155,7 +163,8 @@ class EchoGeneration:
 
     @property
     def roles(self) -> Sequence[Role]:
-        echo = Role("echo", self.config.workers, self._make)
+        core = self.config.core
+        echo = Role("echo", self.config.workers, self._make, None if core is None else core.__add__)
         return [echo, Role("helper", self.config.helpers, self._make)]
 
     def close(self) -> None:

@@ -6,11 +6,13 @@ import os
 import threading
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
 from pfsmtp.process.cores import Core, Meter, Usage
 from tests.process.forked import Child
+from tests.process.running import eventually, running
 
 CROWDED = [Usage(second, 0.0) for second in range(10)]
 
@@ -21,13 +23,16 @@ class Days:
     Of its time this process has a share, from the start on.
     """
 
-    def __init__(self, usages: list[Usage | None], *, share: float = 0.1) -> None:
+    def __init__(
+        self, usages: list[Usage | None], *, share: float = 0.1, settle: bool = True
+    ) -> None:
         self._usages = iter(usages)
         self._share = share
         self._now = 0.0
         self.asked = 0
         self.core = Core(0, usage=self._usage, spent=self._spent)
-        self.core.settle()
+        if settle:
+            self.core.settle()
 
     def look(self, times: int) -> None:
         for _ in range(times):
@@ -209,3 +214,21 @@ def test_worker_goes_on_where_there_is_no_proc(monkeypatch: pytest.MonkeyPatch) 
         assert keeps_to() == FREE
 
     in_child(body)
+
+
+def test_look_says_for_what_share_of_its_time_the_core_was_taken() -> None:
+    days = Days([Usage(0, 0.0), Usage(1, 0.75), Usage(3, 0.75), None], settle=False)
+    assert [days.core.look() for _ in range(4)] == [0.0, 0.25, 1.0, None]
+
+
+def test_body_is_told_how_busy_its_core_is(tmp_path: Path) -> None:
+    with running(tmp_path, workers=1, core=0) as service:
+        service.ready()
+        with service.connect() as client:
+            eventually(lambda: 0.0 < float(client.ask("core")) <= 1.0)
+
+
+def test_body_that_keeps_to_no_core_is_told_nothing(tmp_path: Path) -> None:
+    with running(tmp_path, workers=1) as service:
+        service.ready()
+        assert service.ask("core") == "None"

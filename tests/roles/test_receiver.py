@@ -7,7 +7,7 @@ import os
 import resource
 import socket
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytest
@@ -172,17 +172,17 @@ def test_connection_that_could_not_be_accepted_is_once_there_are_descriptors() -
 def test_without_descriptors_accepting_pauses_and_recovers(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    real: Callable[..., object] = socketio.accept
     failures = [errno.EMFILE, errno.ENFILE, errno.ENOMEM]
     pauses: list[float] = []
 
-    def accept(epoll: int, stop: int) -> object:
-        if failures:
-            code = failures.pop()
-            raise OSError(code, "scarce")
-        return real(epoll, stop)
+    class Place(socketio.Place):
+        def accept(self, stop: int) -> tuple[int, str, int, str, int] | None:
+            if failures:
+                code = failures.pop()
+                raise OSError(code, "scarce")
+            return super().accept(stop)
 
-    monkeypatch.setattr("pfsmtp.roles.receiver.socketio.accept", accept)
+    monkeypatch.setattr("pfsmtp.roles.receiver.socketio.Place", Place)
     monkeypatch.setattr("pfsmtp.roles.receiver.time.sleep", pauses.append)
     with running() as subject, Talk(subject.port) as client:
         assert client.hear().startswith("220")

@@ -250,3 +250,24 @@ def test_workers_of_a_server_started_by_root_are_those_of_the_user(tmp_path: Pat
         (path,) = (mail / "alice" / "new").iterdir()
         assert path.stat().st_uid == 65534
         assert path.stat().st_mode & 0o777 == 0o600
+
+
+def test_first_worker_goes_first_while_each_connection_brings_a_small_message(
+    inbound: Program,
+) -> None:
+    def went_first() -> bool:
+        for _ in range(20):
+            deliver(inbound.port)
+        # Of the last ones, the end may not have been logged yet.
+        return {event["worker"] for event in inbound.events("connection")[-15:-5]} == {1}
+
+    # When the core is full meanwhile, its worker goes first again after half a minute.
+    eventually(went_first, within=100)
+
+
+def test_without_cores_of_their_own_workers_take_turns(tmp_path: Path) -> None:
+    with Program.inbound(tmp_path, workers={"pin": False}) as server:
+        for _ in range(60):
+            deliver(server.port)
+        ended = server.await_event("connection", count=60)
+        assert {event["worker"] for event in ended[-20:]} == {1, 2}
