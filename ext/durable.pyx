@@ -121,20 +121,31 @@ cdef tuple kernel():
     return tuple(int(part) for part in re.findall(r"\d+", os.uname().release)[:2])
 
 
+cdef extern from "<sys/vfs.h>" nogil:
+    struct statfs_t "statfs":
+        long f_type
+    int fstatfs(int, statfs_t *)
+
+
 cdef class Filesystem:
     cdef readonly unsigned long device
+    cdef readonly long kind
     cdef Group *group
 
     def __cinit__(self, Directory directory not None):
         if kernel() < (5, 8):
             raise OSError(ENOSYS, "syncfs reports no errors before Linux 5.8")
         cdef int fd = open_directory(".", directory, False)
+        cdef statfs_t found
         try:
             self.group = new_group(fd, WHOLE)
         except MemoryError:
             close(fd)
             raise
+        if fstatfs(fd, &found) != 0:
+            raise failure(errno, b"statfs", NULL)
         self.device = directory.device
+        self.kind = found.f_type
 
     def __dealloc__(self):
         free_group(self.group)
@@ -190,7 +201,9 @@ cdef class Batch:
             free(self.deliveries[i].job.parts)
         free(self.deliveries)
 
-    cdef Job *add(self, Directory tmp, str name, parts, Directory new) except NULL:
+    cdef Job *add(
+        self, Directory tmp, str name, parts, Directory new, Filesystem filesystem=None
+    ) except NULL:
         """One more; `parts` None when the file is there already, `new` None when it stays."""
         cdef Delivery *delivery = &self.deliveries[self.count]
         cdef Job *job = &delivery.job
@@ -198,15 +211,17 @@ cdef class Batch:
         cdef int i, count = <int> len(octets)
         if tmp is None:
             raise TypeError("no directory to write to")
+        if filesystem is not None and filesystem.device != tmp.device:
+            raise OSError(EXDEV, "on another file system", name)
         job.name = checked(name)
         job.fd = job.source = -1
         job.tmp = tmp.fd
-        delivery.file_group = tmp.file_group()
+        delivery.file_group = tmp.file_group() if filesystem is None else filesystem.group
         job.staged = parts is None
         if new is not None:
             job.new = new.fd
-            delivery.new_group = new.entry_group()
-        self.kept.append((tmp, name, octets, new))
+            delivery.new_group = new.entry_group() if filesystem is None else filesystem.group
+        self.kept.append((tmp, name, octets, new, filesystem))
         job.parts = <iovec *> calloc(max(count, 1), sizeof(iovec))
         if job.parts == NULL:
             raise MemoryError
@@ -257,11 +272,11 @@ def deliver(
     batch.run(True, True)
 
 
-def deliver_all(deliveries not None):
+def deliver_all(deliveries not None, Filesystem filesystem=None):
     cdef tuple fixed = tuple(deliveries)
     cdef Batch batch = Batch(<int> len(fixed))
     for tmp, name, parts, new in fixed:
-        batch.add(tmp, name, parts, new)
+        batch.add(tmp, name, parts, new, filesystem)
     batch.run(True, True)
 
 

@@ -21,6 +21,8 @@ class Filesystem:
     """
 
     device: int
+    kind: int
+    """Its `f_type`; see statfs(2)."""
     failed: bool
     """Whether a sync has failed: then another object has to take its place."""
 
@@ -102,7 +104,13 @@ def publish(moves: Sequence[tuple[Directory, str, Directory]]) -> None:
 def deliver(tmp: Directory, name: str, parts: Sequence[bytes], new: Directory) -> None:
     """`store`, `move` with the same name and `new.sync()` in one; on an error nothing is left."""
 
-def deliver_all(deliveries: Sequence[tuple[Directory, str, Sequence[bytes], Directory]]) -> None:
+def deliver_all(
+    deliveries: Sequence[tuple[Directory, str, Sequence[bytes], Directory]],
+    filesystem: Filesystem | None = None,
+) -> None:
     """`deliver` for several `(tmp, name, parts, new)`: all files are synced before any is renamed,
     all are renamed before any directory is synced, and each directory is synced once.
+
+    With `filesystem`, on which all of them have to be, it is synced in place of each file, and in
+    place of each directory: twice, whatever the number of files.
     """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,15 +14,30 @@ from tests import needs
 @contextmanager
 def tmpfs(where: Path, options: str = "size=1m") -> Iterator[Path]:
     """A tmpfs mounted on `where`, which is made when missing."""
+    with _mounted(where, "-t", "tmpfs", "-o", options, "tmpfs"):
+        yield where
+
+
+@contextmanager
+def ext4(where: Path) -> Iterator[Path]:
+    """An ext4 in a file beside `where`, mounted there."""
+    image = where.with_suffix(".ext4")
+    image.touch()
+    os.truncate(image, 16 << 20)
+    subprocess.run([needs.tool("mkfs.ext4"), "-q", "-F", image], check=True)
+    with _mounted(where, "-o", "loop", str(image)):
+        yield where
+
+
+@contextmanager
+def _mounted(where: Path, *what: str) -> Iterator[None]:
     needs.root()
     where.mkdir(exist_ok=True)
-    mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", options, "tmpfs", where], capture_output=True, text=True
-    )
+    mounted = subprocess.run(["mount", *what, where], capture_output=True, text=True)
     if mounted.returncode:
-        needs.lacking(f"cannot mount a tmpfs: {mounted.stderr.strip()}")
+        needs.lacking(f"cannot mount {what[-1]}: {mounted.stderr.strip()}")
     try:
-        yield where
+        yield
     finally:
         subprocess.run(["umount", "--lazy", where], check=True)
 

@@ -42,7 +42,12 @@ _KEEP_QUEUE = _KEEP_MAIL | Access.MAKE_FIFO
 _LIBRARIES = ("/lib", "/lib64", "/usr/lib", "/usr/lib64", "/usr/local/lib", "/etc/ld.so.cache")
 _TIME_ZONES = ("/etc/localtime", "/usr/share/zoneinfo")
 _AUTHORITIES = ("/usr/share/ca-certificates", "/usr/local/share/ca-certificates", "/etc/pki")
-_KERNEL = ("/dev/null", "/dev/urandom", "/proc/sys/vm/overcommit_memory")  # the last: malloc
+_KERNEL = (
+    "/dev/null",
+    "/dev/urandom",
+    "/proc/meminfo",  # how much waits to be written to disks
+    "/proc/sys/vm/overcommit_memory",  # malloc
+)
 _SYSTEM_CONFIGURATION = "/etc"
 _DNS = 53
 

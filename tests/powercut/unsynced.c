@@ -44,7 +44,8 @@ int fdatasync(int fd)
 int syncfs(int fd)
 {
     static int (*real)(int);
-    if (left_out("all"))
+    /* It would sync what fsync has not. */
+    if (left_out("files") || left_out("directories"))
         return 0;
     if (!real)
         real = (int (*)(int)) dlsym(RTLD_NEXT, "syncfs");

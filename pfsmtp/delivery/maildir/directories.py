@@ -16,11 +16,12 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePath
 from threading import Lock
 
+from pfsmtp.delivery.maildir.filesystems import Filesystems
 from pfsmtp.delivery.maildir.sweep import INTERVAL, sweep
 from pfsmtp.durable import Directory, Filesystem, make_directory, make_entries, make_path
 
@@ -76,7 +77,7 @@ class Maildirs:
         self._monotonic = monotonic
         self._room = room
         self._open: dict[str, Maildir] = {}
-        self._filesystems: dict[int, Filesystem] = {}
+        self._filesystems = Filesystems()
         self._changing = Lock()
 
     def open(self, login: str) -> Maildir:
@@ -93,6 +94,10 @@ class Maildirs:
             sweep(known.tmp, self._clock())
         known.checked = now
         return known
+
+    def filesystem_of(self, maildirs: Sequence[Maildir]) -> Filesystem | None:
+        """What is to be synced in place of each of these, for one message; None: each itself."""
+        return self._filesystems.instead_of([each.new for each in maildirs])
 
     def forget(self, logins: Iterable[str]) -> None:
         """Open the Maildirs of these anew next time."""
@@ -125,21 +130,13 @@ class Maildirs:
         if maildir.device != parent.device:
             raise OSError(errno.EXDEV, "a Maildir on another file system", path)
         make_entries(_ENTRIES, parent=maildir, now=now)
-        filesystem = self._filesystem(maildir) if self._whole else None
+        filesystem = self._filesystems.of(maildir) if self._whole else None
         tmp = Directory("tmp", parent=maildir, filesystem=filesystem)
         new = Directory("new", parent=maildir, filesystem=filesystem)
         if not tmp.device == new.device == maildir.device:
             raise OSError(errno.EXDEV, "tmp or new on another file system", path)
         sweep(tmp, now)
         return Maildir(path, tmp, new, maildir.inode, checked=monotonic, swept=monotonic)
-
-    def _filesystem(self, directory: Directory) -> Filesystem:
-        """What syncs the file system that `directory` is on, shared by all Maildirs on it."""
-        with self._changing:
-            known = self._filesystems.get(directory.device)
-            if known is None or known.failed:
-                known = self._filesystems[directory.device] = Filesystem(directory)
-            return known
 
 
 def base_of(template: str) -> Path:

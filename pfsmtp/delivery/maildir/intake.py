@@ -132,7 +132,8 @@ class MaildirIntake:
                     place.maildir.new,
                 )
                 for copy, place in zip(self._copies, places, strict=True)
-            ]
+            ],
+            self._shop.maildirs.filesystem_of([place.maildir for place in places]),
         )
         return places
 

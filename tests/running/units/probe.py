@@ -62,10 +62,6 @@ def see_processes_of_others() -> None:
     Path("/proc/1/cmdline").read_text()
 
 
-def see_more_of_proc() -> None:
-    Path("/proc/meminfo").read_text()
-
-
 def see_devices() -> None:
     os.stat("/dev/extra")
 
@@ -126,7 +122,6 @@ DEEDS: tuple[Callable[[], None], ...] = (
     read_homes,
     see_tmp_of_others,
     see_processes_of_others,
-    see_more_of_proc,
     see_devices,
     execute_what_is_written,
     make_set_user_id,
