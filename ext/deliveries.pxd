@@ -6,7 +6,7 @@ returns 0 or an errno, and notes in `Fault` what it was at; all run without the 
 one module that needs them.
 """
 
-from groupcommit cimport Group, group_sync, leader_syncs
+from groupcommit cimport Group, group_bring_in, group_sync, leader_syncs
 from jobs cimport (
     Fault,
     Job,
@@ -22,12 +22,14 @@ from jobs cimport (
 cdef enum:
     OPEN_AT_ONCE = 32  # files written before the first of them is synced
     LARGE = 32 << 10   # octets; a file whose own are most of what is written to the disk for it
+    SEVERAL = 4        # files of one message, from which on their file system may be synced instead
 
 
 cdef struct Delivery:
     Job job
     Group *file_group      # NULL: the file has an fsync of its own
     Group *new_group
+    Group *whole           # NULL, or what may be synced in place of both when many deliver
 
 
 cdef inline int sync_groups(
@@ -45,7 +47,7 @@ cdef inline int sync_groups(
             j += 1
         if j < i:
             continue
-        error = group_sync(group, NULL, NULL)
+        error = group_sync(group)
         if error:
             return at("sync", deliveries[i].job.name, error, fault)
     return 0
@@ -96,7 +98,7 @@ cdef inline int deliver_one(Delivery *delivery, Fault *fault) noexcept nogil:
     # Unless a step of its own fails, which notes that.
     fault.step = "sync"
     fault.name = delivery.job.name
-    return group_sync(delivery.new_group, &delivery.job, fault)
+    return group_bring_in(delivery.new_group, &delivery.job, fault, delivery.whole)
 
 
 cdef inline void take_back(Delivery *deliveries, int count) noexcept nogil:
@@ -107,4 +109,4 @@ cdef inline void take_back(Delivery *deliveries, int count) noexcept nogil:
     for i in range(count):
         if deliveries[i].job.moved:
             # One whose sync has failed returns at once.
-            group_sync(deliveries[i].new_group, NULL, NULL)
+            group_sync(deliveries[i].new_group)

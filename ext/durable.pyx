@@ -13,7 +13,7 @@ from libc.string cimport memchr, strcmp, strlen
 from posix.stat cimport fstat, struct_stat
 from posix.unistd cimport close, fsync
 
-from deliveries cimport Delivery, deliver_one, show, stage, take_back
+from deliveries cimport SEVERAL, Delivery, deliver_one, show, stage, take_back
 from diskio cimport (
     AT_FDCWD,
     O_CLOEXEC,
@@ -103,7 +103,7 @@ cdef class Directory:
         cdef Group *group = self.entry_group()
         cdef int error
         with nogil:
-            error = group_sync(group, NULL, NULL)
+            error = group_sync(group)
         if error:
             raise failure(error, b"sync", NULL)
 
@@ -157,7 +157,7 @@ cdef class Filesystem:
     def sync(self):
         cdef int error
         with nogil:
-            error = group_sync(self.group, NULL, NULL)
+            error = group_sync(self.group)
         if error:
             raise failure(error, b"syncfs", NULL)
 
@@ -201,9 +201,7 @@ cdef class Batch:
             free(self.deliveries[i].job.parts)
         free(self.deliveries)
 
-    cdef Job *add(
-        self, Directory tmp, str name, parts, Directory new, Filesystem filesystem=None
-    ) except NULL:
+    cdef Job *add(self, Directory tmp, str name, parts, Directory new) except NULL:
         """One more; `parts` None when the file is there already, `new` None when it stays."""
         cdef Delivery *delivery = &self.deliveries[self.count]
         cdef Job *job = &delivery.job
@@ -211,17 +209,15 @@ cdef class Batch:
         cdef int i, count = <int> len(octets)
         if tmp is None:
             raise TypeError("no directory to write to")
-        if filesystem is not None and filesystem.device != tmp.device:
-            raise OSError(EXDEV, "on another file system", name)
         job.name = checked(name)
         job.fd = job.source = -1
         job.tmp = tmp.fd
-        delivery.file_group = tmp.file_group() if filesystem is None else filesystem.group
+        delivery.file_group = tmp.file_group()
         job.staged = parts is None
         if new is not None:
             job.new = new.fd
-            delivery.new_group = new.entry_group() if filesystem is None else filesystem.group
-        self.kept.append((tmp, name, octets, new, filesystem))
+            delivery.new_group = new.entry_group()
+        self.kept.append((tmp, name, octets, new))
         job.parts = <iovec *> calloc(max(count, 1), sizeof(iovec))
         if job.parts == NULL:
             raise MemoryError
@@ -235,6 +231,22 @@ cdef class Batch:
             job.parts[i].iov_len = PyBytes_GET_SIZE(part)
             job.size += PyBytes_GET_SIZE(part)
         return job
+
+    cdef int use(self, Filesystem filesystem) except -1:
+        """Sync this in place of the files and directories of all, or of many who deliver."""
+        cdef Delivery *delivery
+        cdef int i
+        for i in range(self.count):
+            if (<Directory?> self.kept[i][0]).device != filesystem.device:
+                raise OSError(EXDEV, "on another file system", self.kept[i][1])
+        for i in range(self.count):
+            delivery = &self.deliveries[i]
+            if self.count >= SEVERAL:
+                delivery.file_group = delivery.new_group = filesystem.group
+            elif delivery.file_group == NULL:
+                delivery.whole = filesystem.group
+        self.kept.append(filesystem)
+        return 0
 
     cdef int run(self, bint staging, bint showing) except -1:
         """Do it all, or undo it and raise."""
@@ -276,7 +288,9 @@ def deliver_all(deliveries not None, Filesystem filesystem=None):
     cdef tuple fixed = tuple(deliveries)
     cdef Batch batch = Batch(<int> len(fixed))
     for tmp, name, parts, new in fixed:
-        batch.add(tmp, name, parts, new, filesystem)
+        batch.add(tmp, name, parts, new)
+    if filesystem is not None:
+        batch.use(filesystem)
     batch.run(True, True)
 
 
@@ -354,7 +368,7 @@ cdef class File:
         cdef int error = 0
         with nogil:
             if group != NULL:
-                error = group_sync(group, NULL, NULL)
+                error = group_sync(group)
             elif fsync(self.fd) != 0:
                 error = errno
         if error:

@@ -3,7 +3,8 @@
 The first becomes the leader and syncs; those who come while it does wait for the next round, which
 the first of them leads. A member may bring a file that has to be on disk and in the directory
 before that: then the leader does so for him. Of files that were made together one sync writes most
-of what the others need, and only one thread waits for the disk.
+of what the others need, and only one thread waits for the disk. For a crowd it may sync the file
+system in place of each file and of the directory.
 Runs without the GIL. Inline, for the modules that need it.
 """
 
@@ -12,7 +13,7 @@ from libc.stdlib cimport calloc, free
 from posix.time cimport CLOCK_MONOTONIC, clock_gettime, timespec
 from posix.unistd cimport close, fdatasync, fsync
 
-from jobs cimport Fault, Job, show_job, start_job, sync_job
+from jobs cimport Fault, Job, at, close_job, show_job, start_job, sync_job
 
 cdef extern from "<pthread.h>" nogil:
     ctypedef struct pthread_mutex_t:
@@ -48,6 +49,7 @@ cdef enum:
     DEAR = 1_000            # microseconds of a sync
     UNKNOWN = 1_000_000_000
     MANY = 4                # members of a round
+    CROWD = 8
 
 
 cdef struct Waiter:
@@ -133,13 +135,9 @@ cdef inline void pass_on(Group *group) noexcept nogil:
     sem_post(&leader.wake)
 
 
-cdef inline bint bring_in(Waiter *members) noexcept nogil:
-    """Put the members' files on disk, and into the directory; the errors are each one's own.
-
-    Whether there is anything to sync then.
-    """
+cdef inline void sync_files(Waiter *members) noexcept nogil:
+    """Put the members' files on disk, one after the other; the errors are each one's own."""
     cdef Waiter *member = members.next
-    cdef bint changed = False
     while member != NULL:
         if member.job != NULL and member.job.fd >= 0:
             start_job(member.job)
@@ -149,7 +147,35 @@ cdef inline bint bring_in(Waiter *members) noexcept nogil:
         if member.job != NULL and member.job.fd >= 0:
             member.error = sync_job(member.job, member.fault)
         member = member.next
-    member = members
+
+
+cdef inline void sync_files_at_once(Waiter *members, Group *whole) noexcept nogil:
+    """Put the members' files on disk with their file system; its error is everybody's."""
+    cdef Waiter *member = members
+    cdef bint synced = False
+    cdef int error = 0
+    while member != NULL:
+        if member.job != NULL and member.job.fd >= 0:
+            if not synced:
+                error = group_sync(whole)
+                synced = True
+            member.error = close_job(member.job, member.fault)
+            if error:
+                member.error = at("sync", member.job.name, error, member.fault)
+        member = member.next
+
+
+cdef inline bint bring_in(Waiter *members, Group *whole) noexcept nogil:
+    """Put the members' files on disk, and into the directory; whether there is more to sync then.
+
+    `whole` is NULL, or their file system, to be synced in place of each.
+    """
+    cdef Waiter *member = members
+    cdef bint changed = False
+    if whole == NULL:
+        sync_files(members)
+    else:
+        sync_files_at_once(members, whole)
     while member != NULL:
         if member.job != NULL and not member.error:
             member.error = show_job(member.job, member.fault)
@@ -180,15 +206,25 @@ cdef inline int sync(Group *group) noexcept nogil:
     return error
 
 
-cdef inline int group_sync(Group *group, Job *job, Fault *fault) noexcept nogil:
-    """Bring in `job` unless it is NULL, and sync for that, and for all that was done before now.
+cdef inline int group_sync(Group *group) noexcept nogil:
+    """Sync for all that was done before now.
 
     Alone, or with those who ask at the same moment: who comes while a sync runs is not served by
     it, since it may be past what he wants synced.
     """
+    return group_bring_in(group, NULL, NULL, NULL)
+
+
+cdef inline int group_bring_in(
+    Group *group, Job *job, Fault *fault, Group *whole
+) noexcept nogil:
+    """Bring in `job` unless it is NULL, and sync for that, as `group_sync` does.
+
+    `whole` is NULL, or the group of the file system, which may be synced in place of all else.
+    """
     cdef Waiter me
     cdef bint waits = False
-    cdef int error
+    cdef int error = 0, members
     me.next = NULL
     me.turn = LEADS
     me.error = 0
@@ -210,11 +246,15 @@ cdef inline int group_sync(Group *group, Job *job, Fault *fault) noexcept nogil:
         return me.error
 
     pthread_mutex_lock(&group.lock)
-    group.members = max(group.waiting + 1, group.members * 3 // 4)
+    members = group.waiting + 1
+    group.members = max(members, group.members * 3 // 4)
     me.next = take_all(group)
     pthread_mutex_unlock(&group.lock)
 
-    error = sync(group) if bring_in(&me) else 0
+    if members < CROWD:
+        whole = NULL
+    if bring_in(&me, whole):
+        error = sync(group) if whole == NULL else group_sync(whole)
 
     pthread_mutex_lock(&group.lock)
     settle(me.next, error)

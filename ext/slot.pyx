@@ -87,7 +87,7 @@ cdef int _write_durably(
 ) noexcept nogil:
     """As `_write`, and wait until it is on disk."""
     cdef int error = _write(fd, parts, count, offset)
-    return error if error else group_sync(group, NULL, NULL)
+    return error if error else group_sync(group)
 
 
 cdef void _wipe(int fd, off_t offset) noexcept nogil:
@@ -148,7 +148,7 @@ cdef class GroupCommit:
     def sync(self):
         cdef int error
         with nogil:
-            error = group_sync(self.group, NULL, NULL)
+            error = group_sync(self.group)
         if error:
             raise _failure(error)
 

@@ -111,6 +111,7 @@ def deliver_all(
     """`deliver` for several `(tmp, name, parts, new)`: all files are synced before any is renamed,
     all are renamed before any directory is synced, and each directory is synced once.
 
-    With `filesystem`, on which all of them have to be, it is synced in place of each file, and in
-    place of each directory: twice, whatever the number of files.
+    With `filesystem`, on which all of them have to be, four files or more share one sync of it,
+    and their directories another. So do a single file and those that eight threads or more deliver
+    into its directory at the same moment.
     """

@@ -13,7 +13,10 @@ FILES = ("openat", "writev", "fsync", "syncfs", "renameat2", "linkat", "unlinkat
 
 
 class Box:
-    """Directories `tmp` and `new`, and what is in them."""
+    """Directories `tmp` and `new`, and what is in them.
+
+    `instead` is what deliveries may sync in place of each.
+    """
 
     def __init__(self, path: Path, filesystem: Filesystem | None = None) -> None:
         self.path = path
@@ -21,6 +24,7 @@ class Box:
             (path / name).mkdir(parents=True, exist_ok=True)
         self.tmp = Directory(path / "tmp", filesystem=filesystem)
         self.new = Directory(path / "new", filesystem=filesystem)
+        self.instead: Filesystem | None = None
 
     def shown(self) -> dict[str, bytes]:
         return {file.name: file.read_bytes() for file in (self.path / "new").iterdir()}
@@ -29,8 +33,9 @@ class Box:
         return sorted(os.listdir(self.path / "tmp"))
 
     def deliver(self, name: str = "a", octets: bytes = b"message") -> None:
-        durable.deliver(self.tmp, name, [octets], self.new)
+        durable.deliver_all([(self.tmp, name, [octets], self.new)], self.instead)
 
 
-def to_all(boxes: list[Box]) -> Callable[[], None]:
-    return lambda: durable.deliver_all([(box.tmp, "a", [b"message"], box.new) for box in boxes])
+def to_all(boxes: list[Box], instead: Filesystem | None = None) -> Callable[[], None]:
+    deliveries = [(box.tmp, "a", [b"message"], box.new) for box in boxes]
+    return lambda: durable.deliver_all(deliveries, instead)

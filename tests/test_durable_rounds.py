@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import itertools
 import time
 from collections.abc import Iterator
 from functools import partial
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from pfsmtp.durable import Directory, Filesystem
 from tests import disks
 from tests.boxes import FILES, Box
 from tests.crowds import Crowd
@@ -183,3 +185,61 @@ def test_where_the_disk_is_quick_again_one_thread_syncs_the_files_of_all(disk: P
     make_quick(box)
     deliver_many(box)
     assert names(Round(box).calls).count("fsync") == N + 1
+
+
+# A crowd: the file system in place of each
+
+
+@pytest.fixture
+def crowded(box: Box, disk: Path) -> Box:
+    """A box to which many deliver, whose file system may be synced in place of it."""
+    box.instead = Filesystem(Directory(disk))
+    return box
+
+
+def test_file_system_is_synced_before_all_are_renamed_and_after_it(crowded: Box) -> None:
+    calls = Round(crowded).calls
+    assert names(calls) == ["syncfs"] + ["renameat2"] * N + ["syncfs"]
+    assert sorted(crowded.shown()) == ALL
+    assert crowded.staged() == []
+
+
+def test_fewer_than_a_crowd_are_synced_themselves(
+    crowded: Box, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tests.test_durable_rounds.ALL", ALL[:-1])
+    calls = Round(crowded).calls
+    assert names(calls) == ["fsync"] * (N - 1) + ["renameat2"] * (N - 1) + ["fsync"]
+
+
+def test_large_files_that_are_on_disk_already_share_what_is_left(crowded: Box) -> None:
+    round = Round(crowded, octets=LARGE)
+    assert names(round.before).count("fsync") == 2 + N
+    assert names(round.calls) == ["renameat2"] * N + ["syncfs"]
+
+
+@pytest.mark.parametrize("failed", [1, 2])
+def test_failed_sync_of_the_file_system_keeps_nothing_of_the_round(
+    crowded: Box, failed: int
+) -> None:
+    syncs = itertools.count(1)
+    round = Round(crowded, failing("syncfs", errno.EIO, lambda call: next(syncs) == failed))
+    assert {name: failure.errno for name, failure in round.failures.items()} == dict.fromkeys(
+        OTHERS, errno.EIO
+    )
+    assert all(str(failure).startswith("[Errno 5] sync") for failure in round.failures.values())
+    assert {failure.filename for failure in round.failures.values()} == {*OTHERS}
+    assert list(crowded.shown()) == ["first"]
+    assert crowded.staged() == []
+    assert crowded.instead is not None
+    assert crowded.instead.failed
+    assert crowded.new.failed == (failed == 2)
+
+
+def test_name_that_was_taken_fails_alone_in_a_crowd(crowded: Box) -> None:
+    (crowded.path / "new/m3").write_bytes(b"was here")
+    round = Round(crowded)
+    assert isinstance(round.failures.pop("m3"), FileExistsError)
+    assert not round.failures
+    assert crowded.shown() == dict.fromkeys(ALL, b"x") | {"m3": b"was here"}
+    assert crowded.staged() == []

@@ -10,16 +10,17 @@ from pathlib import Path
 
 import pytest
 
-from pfsmtp.delivery.maildir.filesystems import LITTLE, SEVERAL, Filesystems, Unwritten
-from pfsmtp.durable import Directory, Filesystem, deliver_all
+from pfsmtp.delivery.maildir.filesystems import LATELY, LITTLE, Filesystems, Unwritten
+from pfsmtp.durable import Directory, Filesystem
 from pfsmtp.smtp.errors import TransientFailure
 from tests import disks
-from tests.boxes import FILES, Box
+from tests.boxes import FILES, Box, to_all
 from tests.delivery.conftest import MakePost, Post
 from tests.syscalls import Border, failing
 
 LOGINS = ["alice", "bob", "carol", "dave", "eve"]
 ALL = [f"{login}@example.org" for login in LOGINS]
+SEVERAL = 4
 
 
 @pytest.fixture(scope="module")
@@ -35,28 +36,25 @@ class Boxes:
     disk: Path
     unwritten: int | None = 0
     filesystem: Filesystem | None = None
+    now: float = 0.0
     filesystems: Filesystems = field(init=False)
     boxes: list[Box] = field(init=False)
 
     def __post_init__(self) -> None:
-        self.filesystems = Filesystems(lambda: self.unwritten)
+        self.filesystems = Filesystems(lambda: self.unwritten, clock=lambda: self.now)
         self.boxes = [Box(self.disk / f"box{i}", self.filesystem) for i in range(SEVERAL)]
 
-    def instead(self, count: int = SEVERAL) -> Filesystem | None:
-        return self.filesystems.instead_of([box.new for box in self.boxes[:count]])
+    def instead(self) -> Filesystem | None:
+        return self.filesystems.instead_of([box.new for box in self.boxes])
 
 
-def test_file_system_is_synced_in_place_of_several(disk: Path) -> None:
+def test_file_system_may_be_synced_in_place_of_what_is_on_it(disk: Path) -> None:
     boxes = Boxes(disk)
     found = boxes.instead()
     assert found is not None
     assert found.device == boxes.boxes[0].new.device
     assert boxes.instead() is found
     assert boxes.filesystems.of(boxes.boxes[0].tmp) is found
-
-
-def test_few_are_synced_themselves(disk: Path) -> None:
-    assert Boxes(disk).instead(SEVERAL - 1) is None
 
 
 @pytest.mark.parametrize("unwritten", [LITTLE + 1, None])
@@ -66,6 +64,8 @@ def test_each_is_synced_itself_where_much_else_may_wait_to_be_written(
     boxes = Boxes(disk, unwritten)
     assert boxes.instead() is None
     boxes.unwritten = LITTLE
+    assert boxes.instead() is None  # not asked again yet
+    boxes.now += LATELY * 1.01
     assert boxes.instead() is not None
 
 
@@ -121,7 +121,7 @@ def test_directory_on_another_file_system_than_the_one_to_be_synced_is_refused(
     with disks.tmpfs(tmp_path / "other") as other:
         box = Box(other)
         with pytest.raises(OSError, match="another file system"):
-            deliver_all([(box.tmp, "a", [b"x"], box.new)], Filesystem(Directory(disk)))
+            to_all([Box(disk / "here"), box], Filesystem(Directory(disk)))()
         assert (box.shown(), box.staged()) == ({}, [])
 
 

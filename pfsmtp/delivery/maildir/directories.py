@@ -77,7 +77,7 @@ class Maildirs:
         self._monotonic = monotonic
         self._room = room
         self._open: dict[str, Maildir] = {}
-        self._filesystems = Filesystems()
+        self._filesystems = Filesystems(clock=monotonic)
         self._changing = Lock()
 
     def open(self, login: str) -> Maildir:
@@ -96,7 +96,7 @@ class Maildirs:
         return known
 
     def filesystem_of(self, maildirs: Sequence[Maildir]) -> Filesystem | None:
-        """What is to be synced in place of each of these, for one message; None: each itself."""
+        """What may be synced in place of each of these, for one message; None: each itself."""
         return self._filesystems.instead_of([each.new for each in maildirs])
 
     def forget(self, logins: Iterable[str]) -> None:

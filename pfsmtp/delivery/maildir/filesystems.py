@@ -1,24 +1,26 @@
 """The file systems that Maildirs are on, to be synced as a whole (`syncfs`): when, and which.
 
 With `[local] sync = "filesystem"` that is done for every message, and the operator has said that a
-file system holds nothing but mail. Else it is done for a message to several Maildirs, where it
-takes two syncs in place of two for each; but only where little else would be written for it, and
-on file systems where the power was cut in tests (docs/decisions/0013).
+file system holds nothing but mail. Else it is done where many files and directories would be
+synced at once, for one message or for several; but only while little else would be written for
+it, and on file systems where the power was cut in tests (docs/decisions/0013).
 """
 
 from __future__ import annotations
 
+import errno
 import os
+import time
 from collections.abc import Callable, Sequence
 from threading import Lock
 
 from pfsmtp.durable import Directory, Filesystem
 
-SEVERAL = 4
-"""Copies of one message, from which on their file system is synced in place of each."""
-
 LITTLE = 128 << 20
 """Octets that a disk writes in about a second."""
+
+LATELY = 0.02
+"""Seconds for which what waits to be written is taken to be as much as it was."""
 
 _TESTED = (0xEF53, 0x58465342)  # statfs(2): ext2 to ext4, XFS
 
@@ -28,9 +30,16 @@ _MEMORY = "/proc/meminfo"
 class Filesystems:
     """Shared by all threads of a process; made anew after a sync that failed."""
 
-    def __init__(self, unwritten: Callable[[], int | None] | None = None) -> None:
+    def __init__(
+        self,
+        unwritten: Callable[[], int | None] | None = None,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         """`unwritten` says how many octets wait to be written, to any disk; None: not known."""
         self._unwritten = unwritten if unwritten is not None else Unwritten().octets
+        self._clock = clock
+        self._little = (float("-inf"), False)  # when it was asked, and what it said
         self._known: dict[int, Filesystem] = {}  # by device
         self._unfit: set[int] = set()  # devices for which `instead_of` has no answer
         self._changing = Lock()
@@ -44,28 +53,37 @@ class Filesystems:
             return known
 
     def instead_of(self, directories: Sequence[Directory]) -> Filesystem | None:
-        """What to sync in place of each file and directory, given the directory of each copy.
+        """What may be synced in place of each of these, given the directory of each copy.
 
-        None: each is to be synced itself, or is in any case with its file system.
+        None: each is to be synced itself, or is with its file system in any case.
         """
-        if len(directories) < SEVERAL:
+        first = directories[0]
+        device = first.device
+        if first.filesystem is not None or device in self._unfit or not self._is_little():
             return None
-        device = directories[0].device
-        if device in self._unfit or any(
-            each.device != device or each.filesystem is not None for each in directories
-        ):
-            return None
-        unwritten = self._unwritten()
-        if unwritten is None or unwritten > LITTLE:
-            return None
+        for each in directories:
+            if each.device != device:
+                return None
         try:
-            filesystem = self.of(directories[0])
-        except OSError:
-            return None  # before Linux 5.8, or for want of descriptors
+            filesystem = self.of(first)
+        except OSError as error:
+            if error.errno == errno.ENOSYS:  # before Linux 5.8
+                self._unfit.add(device)
+            return None
         if filesystem.kind not in _TESTED:
             self._unfit.add(device)
             return None
         return filesystem
+
+    def _is_little(self) -> bool:
+        """Whether little waits to be written."""
+        now = self._clock()
+        asked, little = self._little
+        if now - asked > LATELY:
+            unwritten = self._unwritten()
+            little = unwritten is not None and unwritten <= LITTLE
+            self._little = (now, little)
+        return little
 
 
 class Unwritten:
