@@ -14,12 +14,12 @@ from tests.running.program import Program, eventually
 
 CALLS = (
     "accept4", "clone3", "close", "copy_file_range", "epoll_ctl", "epoll_wait", "fcntl", "fsync",
-    "getdents64", "getsockname", "mkdirat", "mmap", "newfstatat", "openat", "poll", "recvfrom",
-    "renameat2", "sendto", "sync_file_range", "write", "writev",
+    "fstatfs", "getdents64", "getsockname", "mkdirat", "mmap", "newfstatat", "openat", "poll",
+    "pread64", "recvfrom", "renameat2", "sendto", "sync_file_range", "syncfs", "write", "writev",
 )  # fmt: skip
 """What a delivery calls, but for locks and what cannot fail."""
 
-SAFE_ONLY_WITH = frozenset({"fsync", "renameat2", "writev"})
+SAFE_ONLY_WITH = frozenset({"fsync", "renameat2", "syncfs", "writev"})
 """Where a failure leaves a message that is not safe."""
 
 
@@ -37,12 +37,16 @@ class Scenario:
 SCENARIOS = {
     "one": Scenario(("alice",)),
     "new": Scenario(("alice", "bob"), fresh=True),
+    "many": Scenario(("alice", "bob", "postmaster", "rest")),
     "large": Scenario(("alice", "bob"), size=1_200_000),
 }
 UNDOING = {
     "staged": Scenario(("alice", "bob"), trouble=Fault("renameat2", "EIO", 1)),
     "renamed": Scenario(("alice", "bob"), trouble=Fault("renameat2", "EIO", 2)),
     "shown": Scenario(("alice",), trouble=Fault("fsync", "EIO", 2)),
+    "all shown": Scenario(
+        ("alice", "bob", "postmaster", "rest"), trouble=Fault("syncfs", "EIO", 2)
+    ),
 }
 
 
@@ -132,4 +136,7 @@ class InboundLane(ServerLane):
 
 
 def _addresses(play: Scenario) -> list[str]:
-    return [f"{login}@example.org" for login in play.logins]
+    return [
+        f"{login}@catch.example" if login == "rest" else f"{login}@example.org"
+        for login in play.logins
+    ]

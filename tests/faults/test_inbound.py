@@ -27,7 +27,7 @@ def test_fault_anywhere_in_a_delivery_loses_nothing_that_was_acknowledged(
     tmp_path: Path, show: Show
 ) -> None:
     columns = [
-        *spread(("one", "new"), CALLS, most=8),
+        *spread(("one", "new", "many"), CALLS, most=8),
         *spread(("large",), ("copy_file_range", "fsync", "openat", "renameat2", "writev"), most=8),
         *spread(UNDOING, ("unlinkat",), most=2),
     ]

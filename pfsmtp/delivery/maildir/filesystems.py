@@ -99,7 +99,10 @@ class Unwritten:
         """Return how many, or None where the kernel does not say."""
         if self._file is None:
             return None
-        text = os.pread(self._file, 4096, 0)
+        try:
+            text = os.pread(self._file, 4096, 0)
+        except OSError:
+            return None
         return _kibibytes(text, b"Dirty:") + _kibibytes(text, b"Writeback:")
 
 
