@@ -1,8 +1,8 @@
 """One message on its way into Maildirs, from its first octet to the last rename.
 
 A message of up to `MOST_IN_MEMORY` octets waits in memory and becomes files in one compiled call.
-A larger one goes into the first recipient's `tmp/` as it arrives, and the other copies are made
-from there by the kernel, each behind header fields of its own.
+A larger one goes into the first recipient's `tmp/` as it arrives, as many octets at a time, and the
+other copies are made from there by the kernel, each behind header fields of its own.
 
 All recipients get it or none. Where a Maildir was deleted under our descriptors, or a name was
 taken, all is undone, and tried once more from the start; whatever else the system says is a
@@ -30,7 +30,7 @@ from pfsmtp.smtp.ports import Receipt
 LINE_END = b"\n"
 
 MOST_IN_MEMORY = 1 << 20
-WRITTEN_AT_ONCE = 1 << 16
+"""Octets. What is written in large pieces is kept by the kernel in large pieces, too."""
 
 _Result = TypeVar("_Result")
 
@@ -73,7 +73,6 @@ class MaildirIntake:
         "_file",
         "_first",
         "_held",
-        "_limit",
         "_origin",
         "_shop",
         "_start",
@@ -92,7 +91,6 @@ class MaildirIntake:
         self._trace: tuple[bytes, bytes] | None = None
         self._chunks: list[bytes] = []
         self._held = 0  # octets in _chunks
-        self._limit = MOST_IN_MEMORY
         self._file: File | None = None  # of a message that has outgrown memory
         self._first: _Place | None = None  # what that file is called, while it is
         self._start = 0  # where the message begins in it
@@ -100,7 +98,7 @@ class MaildirIntake:
     def write(self, octets: bytes) -> None:
         self._chunks.append(octets)
         self._held += len(octets)
-        if self._held > self._limit:
+        if self._held > MOST_IN_MEMORY:
             try:
                 self._spill()
             except OSError as cause:
@@ -163,7 +161,6 @@ class MaildirIntake:
             head = self._head(self._copies[0])
             self._start = len(head)
             self._chunks.insert(0, head)
-            self._limit = WRITTEN_AT_ONCE
         self._file.write(self._chunks)
         self._chunks = []
         self._held = 0
