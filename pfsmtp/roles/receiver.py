@@ -255,7 +255,6 @@ class Receiver:
     def _ended(self, connection: Connection | Submission, messages: int, octets: int) -> None:
         self._connections.discard(connection)
         self._precedence.ended(messages, octets)
-        self._place.kept = self._precedence.holds(len(self._connections))
 
     def _make_way(self) -> bool:
         """Leave the waiting to another thread; False when this one must go on waiting."""

@@ -58,20 +58,27 @@ class Filesystems:
         None: each is to be synced itself, or is with its file system in any case.
         """
         first = directories[0]
-        device = first.device
-        if first.filesystem is not None or device in self._unfit or not self._is_little():
+        if first.filesystem is not None or not self._is_little():
             return None
+        device = first.device
         for each in directories:
             if each.device != device:
                 return None
+        if device in self._unfit:
+            return None
+        known = self._known.get(device)
+        return known if known is not None and not known.failed else self._find(first)
+
+    def _find(self, directory: Directory) -> Filesystem | None:
+        """The file system of a directory, if it is fit to be synced in place of what is on it."""
         try:
-            filesystem = self.of(first)
+            filesystem = self.of(directory)
         except OSError as error:
             if error.errno == errno.ENOSYS:  # before Linux 5.8
-                self._unfit.add(device)
+                self._unfit.add(directory.device)
             return None
         if filesystem.kind not in _TESTED:
-            self._unfit.add(device)
+            self._unfit.add(directory.device)
             return None
         return filesystem
 
