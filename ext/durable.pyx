@@ -2,7 +2,8 @@
 
 For one message the order of system calls is openat, writev, fsync, close, renameat2, fsync of the
 directory; all under one release of the GIL. When many deliver at once, one thread does what follows
-the writev for all of them. What is left to Python: names, contents, and what an error means.
+the writev for all of them; and where files are many, syncfs may stand for each fsync. What is left
+to Python: names, contents, what an error means, and whether a file system may be synced.
 """
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE

@@ -49,7 +49,7 @@ cdef enum:
     DEAR = 1_000            # microseconds of a sync
     UNKNOWN = 1_000_000_000
     MANY = 4                # members of a round
-    CROWD = 8
+    CROWD = 8               # members from which on one sync of all costs less than theirs
 
 
 cdef struct Waiter:

@@ -1,6 +1,6 @@
 """Becomes a server that does not outlive the test, should the test itself be killed.
 
-    python -m pfsmtp.crashtest.launch PARENT FILE
+    python -P -m pfsmtp.crashtest.launch PARENT FILE
 
 asks the kernel for a SIGKILL when the process PARENT, who started it, dies, and goes on as
 `pfsmtp -c FILE`. Raises OSError.
@@ -25,7 +25,7 @@ def main(parent: int, config: str) -> None:
         code = ctypes.get_errno()
         raise OSError(code, f"PR_SET_PDEATHSIG: {os.strerror(code)}")
     if os.getppid() == parent:
-        os.execv(sys.executable, [sys.executable, "-m", "pfsmtp", "-c", config])
+        os.execv(sys.executable, [sys.executable, "-P", "-m", "pfsmtp", "-c", config])
 
 
 if __name__ == "__main__":

@@ -184,7 +184,8 @@ class Program:
         with self._errors.open("ab") as errors:
             self._current = subprocess.Popen(
                 [
-                    *(sys.executable, "-m", "pfsmtp.crashtest.launch"),
+                    # -P: a checkout that one stands in is not what is installed.
+                    *(sys.executable, "-P", "-m", "pfsmtp.crashtest.launch"),
                     *(str(os.getpid()), str(self._config)),
                 ],
                 stdin=subprocess.DEVNULL,

@@ -69,6 +69,16 @@ def test_its_processes_are_a_master_and_workers(program: Program) -> None:
     assert [process.role for process in program.processes()] == ["master", "receiver", "receiver"]
 
 
+def test_it_is_what_is_installed_even_in_a_checkout_of_something_else(
+    program: Program, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checkout = tmp_path / "checkout"
+    (checkout / "pfsmtp").mkdir(parents=True)
+    (checkout / "pfsmtp" / "__init__.py").write_text("raise ImportError('not compiled')\n")
+    monkeypatch.chdir(checkout)
+    start(program)
+
+
 def test_a_worker_that_is_killed_leaves_the_others(program: Program) -> None:
     master, *workers = start(program)
     assert program.kill(Target.RECEIVER, 0.99)
