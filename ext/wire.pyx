@@ -387,21 +387,21 @@ def dot_stuff(const unsigned char[:] octets not None, bint at_line_start):
     cdef Py_ssize_t count = octets.shape[0], extra = 0
     cdef const unsigned char* source
     cdef const unsigned char* end
+    cdef const unsigned char* first
     cdef const unsigned char* dot
     cdef unsigned char* target
     if count == 0:
         return b"", at_line_start
     source = &octets[0]
     end = source + count
-    dot = source if at_line_start and source[0] == DOT else next_dot(source, end)
+    first = source if at_line_start and source[0] == DOT else next_dot(source, end)
+    dot = first
     while dot != NULL:
         extra += 1
         dot = next_dot(dot, end)
     result = PyBytes_FromStringAndSize(NULL, count + extra)
     target = <unsigned char*>PyBytes_AS_STRING(result)
-    dot = NULL
-    if extra:
-        dot = source if at_line_start and source[0] == DOT else next_dot(source, end)
+    dot = first
     while dot != NULL:
         memcpy(target, source, dot - source)
         target += dot - source
