@@ -42,12 +42,8 @@ _KEEP_QUEUE = _KEEP_MAIL | Access.MAKE_FIFO
 _LIBRARIES = ("/lib", "/lib64", "/usr/lib", "/usr/lib64", "/usr/local/lib", "/etc/ld.so.cache")
 _TIME_ZONES = ("/etc/localtime", "/usr/share/zoneinfo")
 _AUTHORITIES = ("/usr/share/ca-certificates", "/usr/local/share/ca-certificates", "/etc/pki")
-_KERNEL = (
-    "/dev/null",
-    "/dev/urandom",
-    "/proc/meminfo",  # how much waits to be written to disks
-    "/proc/sys/vm/overcommit_memory",  # malloc
-)
+_KERNEL = ("/dev/null", "/dev/urandom", "/proc/sys/vm/overcommit_memory")  # the last: malloc
+_UNWRITTEN = "/proc/meminfo"  # how much waits to be written to disks
 _SYSTEM_CONFIGURATION = "/etc"
 _DNS = 53
 
@@ -81,13 +77,15 @@ def _mail(config: Config) -> dict[Path, Access]:
     match config:
         case Inbound():
             path, access = base_of(config.local.maildir), _KEEP_MAIL
+            further = _to_read([_UNWRITTEN])
         case Outbound():
             path, access = config.queue.directory, _KEEP_QUEUE
+            further = {}
     try:
         durable.make_path(path, now=time.time())
     except OSError as error:
         raise ServiceError(f"cannot keep mail in {path}: {error.strerror}") from error
-    return {path: access}
+    return {path: access} | further
 
 
 def _common(log: Log) -> dict[Path, Access]:
