@@ -130,7 +130,9 @@ def test_file_that_could_not_be_synced_fails_alone(box: Box) -> None:
     ]
 
 
-def test_name_that_was_taken_fails_alone(box: Box) -> None:
+@pytest.mark.parametrize("kind", ["box", "crowded"])
+def test_name_that_was_taken_fails_alone(kind: str, request: pytest.FixtureRequest) -> None:
+    box: Box = request.getfixturevalue(kind)
     (box.path / "new/m3").write_bytes(b"was here")
     round = Round(box)
     assert isinstance(round.failures.pop("m3"), FileExistsError)
@@ -234,12 +236,3 @@ def test_failed_sync_of_the_file_system_keeps_nothing_of_the_round(
     assert crowded.instead is not None
     assert crowded.instead.failed
     assert crowded.new.failed == (failed == 2)
-
-
-def test_name_that_was_taken_fails_alone_in_a_crowd(crowded: Box) -> None:
-    (crowded.path / "new/m3").write_bytes(b"was here")
-    round = Round(crowded)
-    assert isinstance(round.failures.pop("m3"), FileExistsError)
-    assert not round.failures
-    assert crowded.shown() == dict.fromkeys(ALL, b"x") | {"m3": b"was here"}
-    assert crowded.staged() == []
