@@ -12,6 +12,7 @@ from jobs cimport (
     Job,
     at,
     close_job,
+    is_large,
     show_job,
     start_job,
     sync_job,
@@ -21,7 +22,6 @@ from jobs cimport (
 
 cdef enum:
     OPEN_AT_ONCE = 32  # files written before the first of them is synced
-    LARGE = 32 << 10   # octets; a file whose own are most of what is written to the disk for it
     SEVERAL = 4        # files of one message, from which on their file system may be synced instead
 
 
@@ -91,7 +91,7 @@ cdef inline int show(Delivery *deliveries, int count, Fault *fault) noexcept nog
 cdef inline int deliver_one(Delivery *delivery, Fault *fault) noexcept nogil:
     """`stage` and `show` for a single file: whoever syncs its new/ does the rest for all."""
     cdef int error = write_job(&delivery.job, fault)
-    if not error and (delivery.job.size > <size_t> LARGE or not leader_syncs(delivery.new_group)):
+    if not error and (is_large(&delivery.job) or not leader_syncs(delivery.new_group)):
         error = sync_job(&delivery.job, fault)
     if error:
         return error

@@ -17,6 +17,8 @@ cdef extern from "<fcntl.h>" nogil:
     int SYNC_FILE_RANGE_WRITE
     int openat(int, const char *, int, ...)
     int sync_file_range(int, long, long, unsigned int)
+    int POSIX_FADV_DONTNEED
+    int posix_fadvise(int, long, long, int)
 
 cdef extern from "<unistd.h>" nogil:
     int linkat(int, const char *, int, const char *, int)
@@ -67,6 +69,15 @@ cdef inline int write_parts(int fd, iovec *parts, int count) noexcept nogil:
         elif errno != EINTR:
             return errno
     return 0
+
+
+cdef inline void forget_octets(int fd) noexcept nogil:
+    """Have the kernel use the memory in which it holds this file for the next one.
+
+    Only what is on disk is let go. New memory costs more than all else that is done to fill it
+    where a hypervisor has to find it, or the kernel to win it back from other files.
+    """
+    posix_fadvise(fd, 0, 0, POSIX_FADV_DONTNEED)
 
 
 cdef inline int copy_octets(int source, long start, long length, int target) noexcept nogil:

@@ -23,6 +23,7 @@ from diskio cimport (
     O_NONBLOCK,
     O_RDONLY,
     O_RDWR,
+    forget_octets,
     iovec,
     make_file,
     openat,
@@ -374,6 +375,10 @@ cdef class File:
                 error = errno
         if error:
             raise failure(error, b"fsync", checked(self.name))
+
+    def forget(self):
+        with nogil:
+            forget_octets(self.fd)
 
     def close(self):
         if self.opened:

@@ -11,6 +11,7 @@ from diskio cimport (
     O_WRONLY,
     SYNC_FILE_RANGE_WRITE,
     copy_octets,
+    forget_octets,
     iovec,
     make_file,
     rename_new,
@@ -18,6 +19,10 @@ from diskio cimport (
     unlink_file,
     write_parts,
 )
+
+
+cdef enum:
+    LARGE = 32 << 10  # octets; a file whose own are most of what is written to the disk for it
 
 
 cdef struct Fault:
@@ -48,6 +53,10 @@ cdef inline int at(const char *step, const char *name, int error, Fault *fault) 
     return error
 
 
+cdef inline bint is_large(const Job *job) noexcept nogil:
+    return job.size + <size_t> job.length > <size_t> LARGE
+
+
 cdef inline int write_job(Job *job, Fault *fault) noexcept nogil:
     cdef int error = make_file(job.tmp, job.name, O_WRONLY, &job.fd)
     if error:
@@ -76,6 +85,8 @@ cdef inline int close_job(Job *job, Fault *fault) noexcept nogil:
 cdef inline int sync_job(Job *job, Fault *fault) noexcept nogil:
     if fsync(job.fd) != 0:
         return at("fsync", job.name, errno, fault)
+    if is_large(job):
+        forget_octets(job.fd)
     return close_job(job, fault)
 
 

@@ -77,6 +77,9 @@ class File:
     def sync(self) -> None:
         """Return when all that was written is on disk. After it has failed nothing is known."""
 
+    def forget(self) -> None:
+        """Give the memory back in which the kernel keeps what is on disk of it, to be read anew."""
+
     def copy(self, directory: Directory, name: str, head: Sequence[bytes], start: int) -> None:
         """Store `head`, then this file's octets from `start` on, as `store` does.
 
@@ -87,7 +90,10 @@ class File:
         """Give the descriptor back, as does dropping it."""
 
 def store(directory: Directory, name: str, parts: Sequence[bytes]) -> None:
-    """Make the file `name`, mode 0600, with these octets, and sync it; not its directory entry."""
+    """Make the file `name`, mode 0600, with these octets, and sync it; not its directory entry.
+
+    Of a file of more than 32 KiB the kernel then keeps nothing in memory.
+    """
 
 def move(source: Directory, name: str, target: Directory, new_name: str) -> None:
     """Rename without ever replacing a file: `FileExistsError` if `new_name` is taken."""

@@ -32,13 +32,13 @@ NUMBERS: dict[str, dict[str, int]] = {
         "openat": 257, "writev": 20, "fsync": 74, "syncfs": 306, "renameat2": 316, "linkat": 265,
         "unlinkat": 263, "mkdirat": 258, "copy_file_range": 326, "sendfile": 40, "seccomp": 317,
         "pwritev": 296, "readv": 19, "pread64": 17, "pwrite64": 18, "fdatasync": 75, "write": 1,
-        "fcntl": 72,
+        "fcntl": 72, "fadvise64": 221,
     },
     "aarch64": {
         "openat": 56, "writev": 66, "fsync": 82, "syncfs": 267, "renameat2": 276, "linkat": 37,
         "unlinkat": 35, "mkdirat": 34, "copy_file_range": 285, "sendfile": 71, "seccomp": 277,
         "pwritev": 70, "readv": 65, "pread64": 67, "pwrite64": 68, "fdatasync": 83, "write": 64,
-        "fcntl": 25,
+        "fcntl": 25, "fadvise64": 223,
     },
 }  # fmt: skip
 

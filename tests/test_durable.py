@@ -239,6 +239,18 @@ def test_strace_sees_exactly_the_six_system_calls_of_a_delivery(tmp_path: Path) 
 # Large files
 
 
+def test_memory_is_given_back_once_the_file_is_on_disk(box: Box) -> None:
+    border = Border(("writev", "fsync", "fadvise64", "renameat2"))
+    border.run(lambda: durable.deliver(box.tmp, "a", [bytes(32 << 10), b"."], box.new))
+    assert [call.name for call in border.calls] == [
+        "writev",
+        "fsync",
+        "fadvise64",
+        "renameat2",
+        "fsync",
+    ]
+
+
 def test_file_grows_and_is_published(box: Box) -> None:
     file = File(box.tmp, "a")
     file.write([b"one ", b"two "])

@@ -26,6 +26,7 @@ from setproctitle import setproctitle
 
 from pfsmtp.process.cores import Core
 from pfsmtp.process.errors import BOOT_FAILED, BUG, ServiceError
+from pfsmtp.process.memory import keep_freed
 from pfsmtp.process.privileges import Identity, relinquish
 from pfsmtp.process.service import Body, Context, EventLog, Role, Timing
 from pfsmtp.process.shared import Heartbeat
@@ -73,6 +74,7 @@ def _live(birth: Birth, *, log: EventLog, timing: Timing) -> int:
     unblock()
     setproctitle(_title(birth.context, "starting"))
     core = _own_core(birth)
+    keep_freed()
     body = _boot(birth, log)
     if body is None:
         return BOOT_FAILED

@@ -22,7 +22,7 @@ from pfsmtp.smtp.envelope import Envelope, Recipient
 from pfsmtp.smtp.errors import TransientFailure
 from pfsmtp.smtp.ports import MessageStore
 from pfsmtp.smtp.status import Status
-from tests import disks
+from tests import disks, needs
 from tests.delivery.conftest import ALICE, BOB, CAROL, LARGE, MESSAGE, ORIGIN, MakePost, Post
 from tests.syscalls import Border, failing
 
@@ -197,6 +197,30 @@ def test_large_message_is_synced_for_all_before_it_is_shown_to_one(post: Post) -
     assert [call.name for call in border.calls] == (
         ["fsync"] * 2 + ["renameat2"] * 2 + ["fsync"] * 2
     )
+
+
+@pytest.mark.parametrize("message", [MESSAGE * 4096, LARGE], ids=["whole", "pieces"])
+@pytest.mark.parametrize("recipients", [(ALICE,), (ALICE, BOB)], ids=["one", "two"])
+def test_large_message_is_not_kept_in_memory(
+    post: Post, recipients: tuple[str, ...], message: bytes
+) -> None:
+    post.send(*recipients)
+    kept = [path for path in post.everything() if in_memory(path)]
+    if not kept:
+        needs.lacking("needs a disk: the kernel says of no file here that it is in memory")
+    post.send(*recipients, message=message)
+    assert [path for path in post.everything() if in_memory(path)] == kept
+
+
+def in_memory(path: Path) -> bool:
+    """Whether the kernel can give the first octets of a file without asking the disk."""
+    fd = os.open(path, os.O_RDONLY)
+    try:
+        return os.preadv(fd, [bytearray(1)], 0, os.RWF_NOWAIT) == 1
+    except BlockingIOError:
+        return False
+    finally:
+        os.close(fd)
 
 
 def test_memory_is_flat_while_a_large_message_arrives(post: Post) -> None:

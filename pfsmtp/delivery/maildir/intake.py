@@ -29,7 +29,7 @@ from pfsmtp.smtp.ports import Receipt
 
 LINE_END = b"\n"
 
-MOST_IN_MEMORY = 1 << 20
+MOST_IN_MEMORY = 512 << 10
 """Octets. What is written in large pieces is kept by the kernel in large pieces, too."""
 
 _Result = TypeVar("_Result")
@@ -146,6 +146,7 @@ class MaildirIntake:
                 places.append(place)
             if first is not None:
                 file.sync()
+                file.forget()
         except OSError:
             for place in places:
                 with suppress(OSError):
