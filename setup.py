@@ -19,6 +19,7 @@ from distutils.sysconfig import customize_compiler
 
 MODULES = {
     "ext/durable.pyx": "pfsmtp._durable",
+    "ext/logline.pyx": "pfsmtp._logline",
     "ext/wire.pyx": "pfsmtp.smtp._wire",
     "ext/path.pyx": "pfsmtp.smtp._path",
     "ext/socketio.pyx": "pfsmtp.net._socketio",

@@ -17,7 +17,6 @@ raises OSError. What is worth an event is left to the callers, and so are the na
 
 from __future__ import annotations
 
-import ctypes
 import os
 import re
 import stat
@@ -28,14 +27,12 @@ from json.encoder import encode_basestring, encode_basestring_ascii
 from pathlib import Path
 from typing import Literal, Protocol
 
+from pfsmtp._logline import logfmt, write_at_once
+
 Format = Literal["logfmt", "json"]
 
 # What logfmt's readers take without quotes: visible ASCII but for `"`, `=` and `\`. `-` is None.
 _is_bare = re.compile(r"(?!-\Z)[!#-<>-\[\]-~]+\Z").match
-
-_libc = ctypes.PyDLL(None, use_errno=True)
-_libc.write.argtypes = (ctypes.c_int, ctypes.c_char_p, ctypes.c_size_t)
-_libc.write.restype = ctypes.c_ssize_t
 
 _NAMED_ESCAPES = {"\n": "\\n", "\r": "\\r", "\t": "\\t"}
 
@@ -60,7 +57,7 @@ class Log:
         """
         self._out = _Output(target, owner=owner)
         self._style: _Style = _JSON(clock) if format == "json" else _Logfmt(clock)
-        self._bound = ""
+        self._bound = b""
 
     def bind(self, **fields: object) -> Log:
         """Return a log whose every line has these fields too."""
@@ -100,15 +97,6 @@ class Log:
         self._out.close()
 
 
-def _write_at_once(descriptor: int, octets: bytes) -> int:
-    """As os.write, but with the GIL kept: handing it over takes longer than a file does."""
-    written: int = _libc.write(descriptor, octets, len(octets))
-    if written < 0:
-        code = ctypes.get_errno()
-        raise OSError(code, os.strerror(code))
-    return written
-
-
 class _Output:
     """The descriptor, and the account of what did not get through it.
 
@@ -129,15 +117,14 @@ class _Output:
             self.path = target
             self._descriptor = self._open(target)
         is_file = stat.S_ISREG(os.fstat(self._descriptor).st_mode)
-        self._write = _write_at_once if is_file else os.write
+        self._write = write_at_once if is_file else os.write
 
-    def write(self, line: str, style: _Style) -> None:
+    def write(self, octets: bytes, style: _Style) -> None:
         lost, torn = self._lost, self._torn
         if lost:
-            line = style.line("log-lost", style.fields({"lines": lost})) + line
+            octets = style.line("log-lost", style.fields({"lines": lost})) + octets
         if torn:
-            line = "\n" + line
-        octets = line.encode("utf-8", "backslashreplace")
+            octets = b"\n" + octets
         written = 0
         try:
             written = self._write(self._descriptor, octets)
@@ -173,11 +160,11 @@ class _Output:
 
 
 class _Style(Protocol):
-    """How a line is put together. Both methods give text without anything unprintable."""
+    """How a line is put together. Both methods give UTF-8 without anything unprintable."""
 
-    def fields(self, fields: dict[str, object]) -> str: ...
+    def fields(self, fields: dict[str, object]) -> bytes: ...
 
-    def line(self, name: str, fields: str) -> str: ...
+    def line(self, name: str, fields: bytes) -> bytes: ...
 
 
 class _Timestamps:
@@ -207,20 +194,11 @@ class _Logfmt:
     def __init__(self, clock: Callable[[], float]) -> None:
         self._timestamps = _Timestamps(clock)
 
-    def line(self, name: str, fields: str) -> str:
-        return f"ts={self._timestamps.now()} event={name}{fields}\n"
+    def line(self, name: str, fields: bytes) -> bytes:
+        return b"%b%b\n" % (f"ts={self._timestamps.now()} event={name}".encode(), fields)
 
-    def fields(self, fields: dict[str, object]) -> str:
-        parts = []
-        for key, value in fields.items():
-            # Most are of these three kinds.
-            if value is None:
-                parts.append(f" {key}=-")
-            elif type(value) is int or (type(value) is str and _is_bare(value)):
-                parts.append(f" {key}={value}")
-            else:
-                parts.append(f" {key}={_logfmt_value(value)}")
-        return "".join(parts)
+    def fields(self, fields: dict[str, object]) -> bytes:
+        return logfmt(fields, _logfmt_value)
 
 
 def _logfmt_value(value: object) -> str:
@@ -246,11 +224,11 @@ class _JSON:
     def __init__(self, clock: Callable[[], float]) -> None:
         self._timestamps = _Timestamps(clock)
 
-    def line(self, name: str, fields: str) -> str:
-        return f'{{"ts":"{self._timestamps.now()}","event":"{name}"{fields}}}\n'
+    def line(self, name: str, fields: bytes) -> bytes:
+        return b"%b%b}\n" % (f'{{"ts":"{self._timestamps.now()}","event":"{name}"'.encode(), fields)
 
-    def fields(self, fields: dict[str, object]) -> str:
-        return "".join([f',"{key}":{_json_value(value)}' for key, value in fields.items()])
+    def fields(self, fields: dict[str, object]) -> bytes:
+        return "".join([f',"{key}":{_json_value(value)}' for key, value in fields.items()]).encode()
 
 
 def _json_value(value: object) -> str:

@@ -266,7 +266,7 @@ def test_a_line_leaves_in_one_write(monkeypatch: pytest.MonkeyPatch, open_log: O
         writes.append(octets)
         return len(octets)
 
-    monkeypatch.setattr("pfsmtp.log._write_at_once", write)
+    monkeypatch.setattr("pfsmtp.log.write_at_once", write)
     open_log().event("x", to=["a" * 300] * 1000)
     assert len(writes) == 1
     assert writes[0].endswith(b"\n")
@@ -276,7 +276,7 @@ def test_a_write_that_stops_half_way_is_completed(
     monkeypatch: pytest.MonkeyPatch, open_log: OpenLog, lines: Lines
 ) -> None:
     real = os.write
-    monkeypatch.setattr("pfsmtp.log._write_at_once", lambda fd, octets: real(fd, octets[:7]))
+    monkeypatch.setattr("pfsmtp.log.write_at_once", lambda fd, octets: real(fd, octets[:7]))
     open_log().event("x", value="whole")
     assert lines.all() == [f"ts={STAMP} event=x value=whole"]
 
@@ -299,7 +299,7 @@ class Disk:
 @pytest.fixture
 def disk(monkeypatch: pytest.MonkeyPatch) -> Disk:
     disk = Disk()
-    monkeypatch.setattr("pfsmtp.log._write_at_once", disk.write)
+    monkeypatch.setattr("pfsmtp.log.write_at_once", disk.write)
     return disk
 
 

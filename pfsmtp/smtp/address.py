@@ -23,7 +23,7 @@ class Mailbox(Struct, frozen=True, gc=False):
     def __str__(self) -> str:
         """The form that goes into MAIL and RCPT: the local-part is quoted where it must be."""
         local = self.local_part
-        if not _DOT_STRING.match(local):
+        if not (local.isalnum() or _DOT_STRING.match(local)):
             escaped = local.replace("\\", "\\\\").replace('"', '\\"')
             local = f'"{escaped}"'
         return f"{local}@{self.domain}" if self.domain else local

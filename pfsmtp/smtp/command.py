@@ -55,24 +55,25 @@ class Rule(NamedTuple):
     followed: bool = False  # octets that are no commands follow at once, whatever is answered
 
 
+NONE, OPTIONAL, REQUIRED = Argument
 ANY, OUTSIDE, INSIDE = Transaction
 
 # fmt: off
 RULES: dict[bytes, Rule] = {
-    #                      handler          argument           hello  when     chunks idle
-    b"EHLO":     Rule(handlers.ehlo,     Argument.REQUIRED, False, ANY,     False, True),
-    b"HELO":     Rule(handlers.helo,     Argument.REQUIRED, False, ANY,     False, True),
-    b"MAIL":     Rule(handlers.mail,     Argument.REQUIRED, True,  OUTSIDE, False),
-    b"RCPT":     Rule(handlers.rcpt,     Argument.REQUIRED, True,  INSIDE,  False),
-    b"DATA":     Rule(handlers.data,     Argument.NONE,     True,  INSIDE,  False),
-    b"RSET":     Rule(handlers.rset,     Argument.NONE,     False, ANY,     True,  True),
-    b"VRFY":     Rule(handlers.vrfy,     Argument.OPTIONAL, False, ANY,     False),
-    b"EXPN":     Rule(handlers.expn,     Argument.OPTIONAL, False, ANY,     False),
-    b"HELP":     Rule(handlers.help,     Argument.OPTIONAL, False, ANY,     False, True),
-    b"NOOP":     Rule(handlers.noop,     Argument.OPTIONAL, False, ANY,     True,  True),
-    b"QUIT":     Rule(handlers.quit,     Argument.NONE,     False, ANY,     True),
-    b"STARTTLS": Rule(handlers.starttls, Argument.NONE,     True,  OUTSIDE, False),
-    b"BDAT":     Rule(handlers.bdat,     Argument.OPTIONAL, False, ANY,     True,  False, True),
+    #                      handler          argument  hello  when     chunks idle
+    b"EHLO":     Rule(handlers.ehlo,     REQUIRED, False, ANY,     False, True),
+    b"HELO":     Rule(handlers.helo,     REQUIRED, False, ANY,     False, True),
+    b"MAIL":     Rule(handlers.mail,     REQUIRED, True,  OUTSIDE, False),
+    b"RCPT":     Rule(handlers.rcpt,     REQUIRED, True,  INSIDE,  False),
+    b"DATA":     Rule(handlers.data,     NONE,     True,  INSIDE,  False),
+    b"RSET":     Rule(handlers.rset,     NONE,     False, ANY,     True,  True),
+    b"VRFY":     Rule(handlers.vrfy,     OPTIONAL, False, ANY,     False),
+    b"EXPN":     Rule(handlers.expn,     OPTIONAL, False, ANY,     False),
+    b"HELP":     Rule(handlers.help,     OPTIONAL, False, ANY,     False, True),
+    b"NOOP":     Rule(handlers.noop,     OPTIONAL, False, ANY,     True,  True),
+    b"QUIT":     Rule(handlers.quit,     NONE,     False, ANY,     True),
+    b"STARTTLS": Rule(handlers.starttls, NONE,     True,  OUTSIDE, False),
+    b"BDAT":     Rule(handlers.bdat,     OPTIONAL, False, ANY,     True,  False, True),
 }
 # fmt: on
 
@@ -94,18 +95,18 @@ def run(session: Session, verb: bytes, argument: bytes) -> Reply | None:
 def _out_of_place(session: Session, rule: Rule, argument: bytes) -> Reply | None:
     """What stands against a command here and now, or None (RFC 5321 §4.1.4)."""
     if argument:
-        if rule.argument is Argument.NONE:
+        if rule.argument is NONE:
             return _NO_ARGUMENT
         if not _is_text(argument):
             return _NOT_TEXT
-    elif rule.argument is Argument.REQUIRED:
+    elif rule.argument is REQUIRED:
         return _ARGUMENT_MISSING
     if rule.hello and session.hello is None:
         return _HELLO_FIRST
     transaction = session.transaction
     if transaction is None:
-        return _MAIL_FIRST if rule.transaction is Transaction.INSIDE else None
-    if rule.transaction is Transaction.OUTSIDE:
+        return _MAIL_FIRST if rule.transaction is INSIDE else None
+    if rule.transaction is OUTSIDE:
         return _IN_TRANSACTION
     if transaction.message is not None and not rule.chunks:
         return _IN_CHUNKS

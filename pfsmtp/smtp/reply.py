@@ -50,7 +50,8 @@ class Reply:
 
     def _encode(self) -> bytes:
         """All lines as they go on the wire, in one piece (RFC 5321 §4.2.1)."""
+        code = self.code
         status = f"{self.status} " if self.detail else ""
         *first, last = self.lines
-        wire = "".join(f"{self.code}-{status}{line}\r\n" for line in first)
-        return f"{wire}{self.code} {status}{last}\r\n".encode("utf-8", "replace")
+        wire = "".join([f"{code}-{status}{line}\r\n" for line in first])
+        return f"{wire}{code} {status}{last}\r\n".encode("utf-8", "replace")

@@ -134,6 +134,8 @@ class Dialogue:
 
     def _command(self) -> Need | None:
         """Carry out the next command; None when there may be another."""
+        if not self.input:
+            return Need.INPUT
         try:
             line = self.input.command(command.LONGEST_LINE)
         except LineTooLong:
@@ -197,11 +199,7 @@ class Dialogue:
             # RFC 3207 §6: commands sent along with STARTTLS may be an attacker's
             reply = _INJECTED
         self._output.append(reply.octets)
-        match reply.after:
-            case After.CLOSE:
-                self.cut_off = reply is not handlers.CLOSING
-                return Need.CLOSE
-            case After.START_TLS:
-                return Need.TLS
-            case After.NEXT_COMMAND | After.READ_DATA:
-                return None
+        if reply.after is After.CLOSE:
+            self.cut_off = reply is not handlers.CLOSING
+            return Need.CLOSE
+        return Need.TLS if reply.after is After.START_TLS else None

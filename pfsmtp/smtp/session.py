@@ -144,7 +144,7 @@ class Session(Struct):
             sender=str(transaction.reverse_path or ""),
             recipients=[str(recipient.mailbox) for recipient in transaction.recipients],
             size=transaction.message.decoder.size,
-            seconds=round(self.server.clock() - self._begun, 6),
+            seconds=self.server.clock() - self._begun,
             reason=f"{result.code} {result.lines[0]}" if isinstance(result, Reply) else None,
             cause=transaction.message.cause and str(transaction.message.cause),
             files=None if isinstance(result, Reply) else list(result.files),
