@@ -15,14 +15,20 @@ cdef extern from "<unistd.h>":
 cdef extern from "Python.h":
     bint PyUnicode_IS_ASCII(object text)
 
-# What logfmt's readers take without quotes: visible ASCII but for `"`, `=` and `\`.
-cdef bint BARE[256]
+# What a value may hold without quotes, and what it may hold within them without escapes.
+cdef enum:
+    BARE = 1
+    PLAIN = 2
+
+cdef unsigned char KIND[256]
 
 
 cdef void _fill_table() noexcept:
     cdef int c
     for c in range(256):
-        BARE[c] = 0x20 < c < 0x7f and c not in (b'"', b"=", b"\\")
+        KIND[c] = PLAIN if 0x20 <= c < 0x7f and c not in (b'"', b"\\") else 0
+        if KIND[c] and c not in (b" ", b"="):
+            KIND[c] |= BARE
 
 
 _fill_table()
@@ -84,27 +90,38 @@ cdef int add_fraction(Text* text, double value) except -1:
     return add(text, digits, count)
 
 
-cdef bint is_bare(str value) except -1:
-    """Whether it may stand as it is. `-` alone would be read as None."""
+cdef int kind(str value) except -1:
+    """The kinds that it is of. Nothing, and `-`, which would be read as None, are not bare."""
     cdef Py_ssize_t count, i
     cdef const char* octets
+    cdef int all_are = BARE | PLAIN
     if not PyUnicode_IS_ASCII(value):
-        return False
+        return 0
     octets = PyUnicode_AsUTF8AndSize(value, &count)
-    if count == 0 or (count == 1 and octets[0] == b"-"):
-        return False
     for i in range(count):
-        if not BARE[<unsigned char>octets[i]]:
-            return False
-    return True
+        all_are &= KIND[<unsigned char>octets[i]]
+    if count == 0 or (count == 1 and octets[0] == b"-"):
+        all_are &= ~BARE
+    return all_are
+
+
+cdef int add_string(Text* text, str value, object put) except -1:
+    cdef int all_are = kind(value)
+    if all_are & BARE:
+        return add_text(text, value)
+    if not all_are & PLAIN:
+        return add_text(text, put(value))
+    add(text, '"', 1)
+    add_text(text, value)
+    return add(text, '"', 1)
 
 
 cdef bint are_bare(list items) except -1:
     """Whether all may stand as they are, with commas between them."""
     for item in items:
-        if type(item) is not str or not is_bare(item) or "," in <str>item:
+        if type(item) is not str or not kind(item) & BARE or "," in <str>item:
             return False
-    return len(items) > 0
+    return True
 
 
 cdef int add_value(Text* text, object value, object put) except -1:
@@ -112,8 +129,8 @@ cdef int add_value(Text* text, object value, object put) except -1:
     cdef int overflow = 0
     if value is None:
         return add(text, "-", 1)
-    if type(value) is str and is_bare(value):
-        return add_text(text, value)
+    if type(value) is str:
+        return add_string(text, value, put)
     if type(value) is int:
         number = PyLong_AsLongLongAndOverflow(value, &overflow)
         if not overflow:
@@ -121,7 +138,7 @@ cdef int add_value(Text* text, object value, object put) except -1:
     if type(value) is float and 0.0 <= <double>value < 1e9:
         return add_fraction(text, value)
     if type(value) is list and are_bare(value):
-        return add_text(text, value[0] if len(value) == 1 else ",".join(value))
+        return add_string(text, value[0] if len(value) == 1 else ",".join(value), put)
     return add_text(text, put(value))
 
 

@@ -5,8 +5,9 @@ from collections.abc import Callable
 def logfmt(fields: dict[str, object], put: Callable[[object], str], /) -> bytes:
     """Return ` key=value` for each field.
 
-    None is `-`; a number, a text that needs no quotes, and a list of such texts without commas in
-    them stand as they are. Any other value is for `put` to put into words, without lone surrogates.
+    None is `-`; numbers stand as they are, and so does text, within quotes where it has to be;
+    lists of text have commas. Whatever is none of these, or holds what needs an escape, is for
+    `put` to put into words, without lone surrogates.
     """
 
 def write_at_once(descriptor: int, octets: bytes, /) -> int:

@@ -155,7 +155,7 @@ class Connection:
         """Seconds in which the next input must come; none are left when it is not positive."""
         now = self._clock()
         limits = self._limits
-        if not self.dialogue.receiving:
+        if self._session.incoming is None:
             self._message_began = None
             if replied:
                 self._command_began = now

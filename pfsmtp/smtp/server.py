@@ -78,11 +78,6 @@ class Dialogue:
         self._output.append(self.session.server.greeting.octets)
 
     @property
-    def receiving(self) -> bool:
-        """A message is coming in; what comes next is not a command."""
-        return self.session.incoming is not None
-
-    @property
     def between_transactions(self) -> bool:
         """Nothing would be broken off if the dialogue ended here."""
         return self.session.transaction is None and self.session.incoming is None
@@ -108,8 +103,10 @@ class Dialogue:
                     return Need.INPUT
                 incoming, session.incoming = session.incoming, None
                 need = self._say(incoming.answer(session))
-            else:
+            elif self.input:
                 need = self._command()
+            else:
+                return Need.INPUT
             if need is not None:
                 return need
         return Need.SEND
@@ -134,8 +131,6 @@ class Dialogue:
 
     def _command(self) -> Need | None:
         """Carry out the next command; None when there may be another."""
-        if not self.input:
-            return Need.INPUT
         try:
             line = self.input.command(command.LONGEST_LINE)
         except LineTooLong:

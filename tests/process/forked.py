@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import traceback
@@ -16,7 +17,10 @@ class Child:
     """A process that makes one call, and hands back what it returned, as JSON."""
 
     def __init__(self, call: Callable[[], object]) -> None:
-        self._result, writer = os.pipe()
+        self._result, low = os.pipe()
+        # Where no test opens a descriptor of its choice.
+        writer = fcntl.fcntl(low, fcntl.F_DUPFD_CLOEXEC, 500)
+        os.close(low)
         with warnings.catch_warnings():
             # The test runner may have threads; the child uses none of what they hold.
             warnings.filterwarnings("ignore", ".*multi-threaded.*", DeprecationWarning)

@@ -120,7 +120,7 @@ def test_message_over_the_limit_is_not_kept_beyond_it() -> None:
     say(dialogue, "DATA")
     for _ in range(100):
         assert say(dialogue, "x" * 100) == []
-        assert dialogue.receiving
+        assert dialogue.session.incoming is not None
     assert store.open == 0, "the intake was aborted long before the end"
     assert say(dialogue, ".") == ["552 5.3.4"]
 
