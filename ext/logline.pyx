@@ -75,7 +75,7 @@ cdef int add_number(Text* text, long long number) except -1:
 
 
 cdef int add_fraction(Text* text, double value) except -1:
-    """A number from 0 to 1e9 with up to six digits behind its point."""
+    """A number from 0 to 1e6 with up to six digits behind its point."""
     cdef long long parts = llround(value * 1e6)
     cdef long long fraction = parts % 1_000_000
     cdef char digits[7]
@@ -135,7 +135,7 @@ cdef int add_value(Text* text, object value, object put) except -1:
         number = PyLong_AsLongLongAndOverflow(value, &overflow)
         if not overflow:
             return add_number(text, number)
-    if type(value) is float and 0.0 <= <double>value < 1e9:
+    if type(value) is float and 0.0 <= <double>value < 1e6:
         return add_fraction(text, value)
     if type(value) is list and are_bare(value):
         return add_string(text, value[0] if len(value) == 1 else ",".join(value), put)

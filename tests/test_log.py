@@ -140,8 +140,8 @@ def test_json_is_one_object_a_line(open_log: OpenLog, lines: Lines) -> None:
         (0.0, "0.0", "0.0"),
         (20.0, "20.0", "20.0"),
         (0.0009999996, "0.001", "0.001"),
-        (999999999.9999996, "1000000000.0", "1000000000.0"),
-        (1e9, "1000000000.0", "1000000000.0"),
+        (999999.9999996, "1000000.0", "1000000.0"),
+        (1e6, "1000000.0", "1000000.0"),
         (-0.25, "-0.25", "-0.25"),
         (0.1 + 0.2, "0.3", "0.3"),
         (float("inf"), "inf", '"inf"'),
@@ -209,7 +209,7 @@ def test_any_text_is_one_printable_line_and_can_be_read_back(value: str | bytes)
     os.close(write)
 
 
-@given(st.floats(0, 1e9), st.integers(), st.lists(st.text(), min_size=1))
+@given(st.floats(0, 1e6, exclude_max=True), st.integers(), st.lists(st.text(), min_size=1))
 def test_numbers_and_lists_can_be_read_back(number: float, whole: int, texts: list[str]) -> None:
     read, write = os.pipe()
     log = Log(write)
