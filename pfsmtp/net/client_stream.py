@@ -18,6 +18,7 @@ from collections.abc import Callable
 from contextlib import suppress
 
 from pfsmtp.net import socketio
+from pfsmtp.net.records import Records
 
 _NEVER = -1  # a descriptor that ends no wait
 _RECEIVED_AT_ONCE = 4096
@@ -37,7 +38,7 @@ class ClientStream:
         self._socket = sock
         self._fd = sock.fileno()
         self._clock = clock
-        self._tls: _TLS | None = None
+        self._tls: Records | None = None
         self._buffer = bytearray(_RECEIVED_AT_ONCE)
         self._view = memoryview(self._buffer)
 
@@ -49,7 +50,7 @@ class ClientStream:
         if self._tls is None:
             return self._exchange(octets, deadline)
         self._tls.write(octets)
-        received = self._tls.read()
+        received = self._tls.read(_RECEIVED_AT_ONCE)
         if received:
             self._send(self._tls.outgoing(), deadline)
         while not received:
@@ -57,7 +58,7 @@ class ClientStream:
             if not came:
                 return b""
             self._tls.incoming(came)
-            received = self._tls.read()
+            received = self._tls.read(_RECEIVED_AT_ONCE)
         return received
 
     def send(self, octets: bytes, deadline: float) -> None:
@@ -74,7 +75,7 @@ class ClientStream:
 
         `name` is whom the host is taken for (SNI) and, by the context's will, verified as.
         """
-        tls = _TLS(context, name)
+        tls = Records(context, name=name)
         try:
             while not tls.shake_hands():
                 came = self._exchange(tls.outgoing(), deadline)
@@ -96,7 +97,7 @@ class ClientStream:
             if self._tls is None or not came:
                 return came
             self._tls.incoming(came)
-            return self._tls.read()
+            return self._tls.read(_RECEIVED_AT_ONCE)
         except OSError:
             return b""
 
@@ -147,53 +148,3 @@ class ClientStream:
         if left <= 0:
             raise TimeoutError("the deadline has passed")
         return left
-
-
-class _TLS:
-    """TLS between octets in memory."""
-
-    __slots__ = ("_from_peer", "_to_peer", "state")
-
-    def __init__(self, context: ssl.SSLContext, name: str | None) -> None:
-        self._from_peer = ssl.MemoryBIO()
-        self._to_peer = ssl.MemoryBIO()
-        self.state = context.wrap_bio(self._from_peer, self._to_peer, server_hostname=name)
-
-    def shake_hands(self) -> bool:
-        """Go on with the handshake; False while the peer is to say something."""
-        try:
-            self.state.do_handshake()
-        except ssl.SSLWantReadError:
-            return False
-        return True
-
-    def incoming(self, octets: bytes) -> None:
-        """Take what came from the peer."""
-        self._from_peer.write(octets)
-
-    def outgoing(self) -> bytes:
-        """What is to go to the peer."""
-        return self._to_peer.read()
-
-    @property
-    def has_input(self) -> bool:
-        return bool(self._from_peer.pending or self.state.pending())
-
-    def write(self, octets: bytes) -> None:
-        if octets:
-            self.state.write(octets)
-
-    def read(self) -> bytes:
-        """What the peer has said; nothing when more has to come in first."""
-        if not self.has_input:
-            return b""
-        try:
-            return self.state.read(_RECEIVED_AT_ONCE)
-        except ssl.SSLWantReadError:
-            return b""
-
-    def farewell(self) -> bytes:
-        """The end of what we say (RFC 8446 §6.1)."""
-        with suppress(OSError):
-            self.state.unwrap()
-        return self._to_peer.read()

@@ -47,7 +47,7 @@ class Connection:
         *,
         wake: int,
         tls: ssl.SSLContext | None,
-        describe: Callable[[ssl.SSLSocket], Encryption],
+        describe: Callable[[ssl.SSLObject], Encryption],
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         self.dialogue = Dialogue(session)
@@ -181,7 +181,7 @@ class Connection:
             )
             raise
         self._stream = stream
-        self.dialogue.secured(self._describe(stream.socket))
+        self.dialogue.secured(self._describe(stream.state))
 
     def _spoke_too_soon(self) -> bool:
         """Whether the client, other than RFC 5321 §3.1 has it, did not wait for the greeting."""

@@ -1,7 +1,7 @@
 """A connection's octets with deadlines, for the server: in clear on the bare descriptor, or TLS.
 
-In clear, "send the replies and wait for the next line" is one call that lets go of the GIL once
-(ext/socketio.pyx). A stream that has been secured goes through `ssl`, with the same interface.
+"Send the replies and wait for the next line" is one call that lets go of the GIL once
+(ext/socketio.pyx), in clear and under TLS, which is done in memory (`net.records`).
 
 Whatever goes wrong with the connection leaves here as `StreamTimeout` or `StreamLost`.
 """
@@ -15,6 +15,7 @@ from contextlib import suppress
 from typing import Protocol
 
 from pfsmtp.net import socketio
+from pfsmtp.net.records import Records
 from pfsmtp.smtp.wire import Input
 
 NEVER = -1
@@ -25,6 +26,10 @@ _LAST_WORD = 10.0
 _LINGER = 1.0
 """Seconds in which a client that is cut off may still read why."""
 _LINGER_OCTETS = 262_144
+
+_RECEIVED_AT_ONCE = 4096
+"""Octets under TLS; more where that much has come."""
+_MUCH = 65536
 
 
 class StreamTimeout(Exception):
@@ -99,116 +104,116 @@ class ClearStream:
 
         Raises StreamTimeout, StreamLost.
         """
-        try:
-            sock = socket.socket(fileno=self._fd)
-        except OSError as error:
-            raise StreamLost(_reason(error)) from error
-        self._fd = -1
-        return TLSStream(sock, context, wait)
+        fd, self._fd = self._fd, -1
+        return TLSStream(fd, context, wait)
 
     def close(self, octets: bytes = b"", *, linger: bool = False) -> None:
         fd, self._fd = self._fd, -1
-        if fd < 0:
-            return
-        if not linger:
-            socketio.send_last(fd, octets, _LAST_WORD)
-            return
-        with suppress(OSError), socket.socket(fileno=fd) as sock:
-            socketio.send_all(fd, octets, _LAST_WORD)
-            _linger(sock)
+        _close(fd, octets, linger=linger)
 
 
 class TLSStream:
-    """The octets of a connection under TLS."""
+    """The octets of a descriptor under TLS."""
 
-    __slots__ = ("_fd", "_socket")
+    __slots__ = ("_buffer", "_fd", "_records")
 
-    def __init__(self, sock: socket.socket, context: ssl.SSLContext, wait: float) -> None:
+    def __init__(self, fd: int, context: ssl.SSLContext, wait: float) -> None:
         """Negotiate, as the server, within `wait` seconds."""
-        sock.setblocking(False)
-        self._fd = sock.fileno()
-        try:
-            self._socket = context.wrap_socket(
-                sock, server_side=True, do_handshake_on_connect=False
-            )
-        except (OSError, ValueError) as error:
-            sock.close()
-            raise StreamLost(_reason(error)) from error
+        self._fd = fd
+        self._buffer = bytearray(_RECEIVED_AT_ONCE)
+        self._records = Records(context, server_side=True)
         try:
             self._shake_hands(time.monotonic() + wait)
         except (StreamTimeout, StreamLost):
-            self._socket.close()
+            self._fd = -1
+            _close(fd, self._records.outgoing())  # the alert, if there is one
             raise
 
     @property
-    def socket(self) -> ssl.SSLSocket:
-        return self._socket
+    def state(self) -> ssl.SSLObject:
+        return self._records.state
 
     def exchange(self, octets: bytes, into: Input, wait: float, wake: int) -> int:
-        if octets:
-            self.send(octets, wait)
+        records = self._records
         # A record has to be complete by then, in however many pieces it comes.
         deadline = time.monotonic() + wait
-        while True:
-            try:
-                count = self._socket.recv_into(into)
-            except ssl.SSLWantReadError:
-                if not self._wait(deadline - time.monotonic(), wake=wake):
-                    return -1
-            except ssl.SSLWantWriteError:
-                self._wait(deadline - time.monotonic(), write=True)
-            except (OSError, ValueError) as error:
-                raise StreamLost(_reason(error)) from error
-            else:
-                into.received(count)
-                return count
+        try:
+            records.write(octets)
+            count = records.read_into(into)
+            if count is not None:
+                self._send(wait)
+            while count is None:
+                came = self._receive(deadline - time.monotonic(), wake)
+                if came <= 0:
+                    return came
+                count = records.read_into(into)
+        except ssl.SSLError as error:
+            raise StreamLost(_reason(error)) from error
+        into.received(count)
+        return count
 
     def send(self, octets: bytes, wait: float) -> None:
-        left = memoryview(octets)
-        while left:
-            try:
-                left = left[self._socket.send(left) :]
-            except ssl.SSLWantWriteError:
-                try:
-                    self._wait(wait, write=True)
-                except StreamTimeout:
-                    raise StreamLost("the peer does not read") from None
-            except ssl.SSLWantReadError:
-                self._wait(wait)
-            except (OSError, ValueError) as error:
-                raise StreamLost(_reason(error)) from error
+        try:
+            self._records.write(octets)
+        except ssl.SSLError as error:
+            raise StreamLost(_reason(error)) from error
+        self._send(wait)
 
     def close(self, octets: bytes = b"", *, linger: bool = False) -> None:
-        with suppress(StreamLost, StreamTimeout):
-            self.send(octets, _LAST_WORD)
-        with suppress(OSError, ValueError):
-            # Sends close_notify, and does not wait for the peer's.
-            self._socket.unwrap()
-        with suppress(OSError), self._socket as sock:
-            if linger:
-                _linger(sock)
+        fd, self._fd = self._fd, -1
+        with suppress(ssl.SSLError):
+            self._records.write(octets)
+        # Sends close_notify, and does not wait for the peer's.
+        _close(fd, self._records.farewell(), linger=linger)
 
     def _shake_hands(self, deadline: float) -> None:
-        while True:
-            try:
-                self._socket.do_handshake()
-                return
-            except ssl.SSLWantReadError:
-                self._wait(deadline - time.monotonic())
-            except ssl.SSLWantWriteError:
-                self._wait(deadline - time.monotonic(), write=True)
-            except (OSError, ValueError) as error:
-                raise StreamLost(_reason(error)) from error
+        records = self._records
+        try:
+            while not records.shake_hands():
+                if not self._receive(deadline - time.monotonic(), NEVER):
+                    raise StreamLost("the connection was closed")
+        except ssl.SSLError as error:
+            raise StreamLost(_reason(error)) from error
+        self._send(max(deadline - time.monotonic(), 0.0))
 
-    def _wait(self, wait: float, *, write: bool = False, wake: int = NEVER) -> bool:
+    def _receive(self, wait: float, wake: int) -> int:
+        """Send what is to go, and receive once, as `exchange` does, but of the records."""
         if wait <= 0.0:
             raise StreamTimeout
+        buffer = self._buffer
         try:
-            return socketio.wait_for(self._fd, write, wait, wake)
+            count = socketio.exchange(self._fd, self._records.outgoing(), buffer, wait, wake)
         except TimeoutError:
             raise StreamTimeout from None
         except OSError as error:
             raise StreamLost(_reason(error)) from error
+        if count > 0:
+            self._records.incoming(memoryview(buffer)[:count])
+            if count == len(buffer) < _MUCH:
+                self._buffer = bytearray(_MUCH)
+            elif count < _RECEIVED_AT_ONCE < len(buffer):
+                self._buffer = bytearray(_RECEIVED_AT_ONCE)
+        return count
+
+    def _send(self, wait: float) -> None:
+        octets = self._records.outgoing()
+        if not octets:
+            return
+        try:
+            socketio.send_all(self._fd, octets, wait)
+        except OSError as error:
+            raise StreamLost(_reason(error)) from error
+
+
+def _close(fd: int, octets: bytes, *, linger: bool = False) -> None:
+    if fd < 0:
+        return
+    if not linger:
+        socketio.send_last(fd, octets, _LAST_WORD)
+        return
+    with suppress(OSError), socket.socket(fileno=fd) as sock:
+        socketio.send_all(fd, octets, _LAST_WORD)
+        _linger(sock)
 
 
 def _linger(sock: socket.socket) -> None:

@@ -104,7 +104,7 @@ class Served:
         return [line[:3] for line in self.stream.heard.decode().splitlines()]
 
 
-def _describe(_: ssl.SSLSocket) -> Encryption:
+def _describe(_: ssl.SSLObject) -> Encryption:
     raise AssertionError("no TLS here")
 
 
