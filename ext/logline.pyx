@@ -1,5 +1,5 @@
 # A line of the log as octets, and its way into a file. pfsmtp/_logline.pyi documents what is here
-# for its callers; what is not visible ASCII is pfsmtp/log.py's to put into words.
+# for its callers; what is not visible ASCII is escaped by pfsmtp/log.py.
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from cpython.exc cimport PyErr_SetFromErrno
@@ -15,7 +15,8 @@ cdef extern from "<unistd.h>":
 cdef extern from "Python.h":
     bint PyUnicode_IS_ASCII(object text)
 
-# What a value may hold without quotes, and what it may hold within them without escapes.
+# What a value may hold without quotes, for logfmt's readers: visible ASCII but for `"`, `=` and `\`.
+# And what it may hold within quotes without escapes.
 cdef enum:
     BARE = 1
     PLAIN = 2
@@ -105,14 +106,12 @@ cdef int kind(str value) except -1:
     return all_are
 
 
-cdef int add_string(Text* text, str value, object put) except -1:
+cdef int add_string(Text* text, str value, object escape) except -1:
     cdef int all_are = kind(value)
     if all_are & BARE:
         return add_text(text, value)
-    if not all_are & PLAIN:
-        return add_text(text, put(value))
     add(text, '"', 1)
-    add_text(text, value)
+    add_text(text, value if all_are & PLAIN else escape(value))
     return add(text, '"', 1)
 
 
@@ -124,13 +123,13 @@ cdef bint are_bare(list items) except -1:
     return True
 
 
-cdef int add_value(Text* text, object value, object put) except -1:
+cdef int add_value(Text* text, object value, object words, object escape) except -1:
     cdef long long number
     cdef int overflow = 0
     if value is None:
         return add(text, "-", 1)
     if type(value) is str:
-        return add_string(text, value, put)
+        return add_string(text, value, escape)
     if type(value) is int:
         number = PyLong_AsLongLongAndOverflow(value, &overflow)
         if not overflow:
@@ -138,18 +137,18 @@ cdef int add_value(Text* text, object value, object put) except -1:
     if type(value) is float and 0.0 <= <double>value < 1e6:
         return add_fraction(text, value)
     if type(value) is list and are_bare(value):
-        return add_string(text, value[0] if len(value) == 1 else ",".join(value), put)
-    return add_text(text, put(value))
+        return add_string(text, value[0] if len(value) == 1 else ",".join(value), escape)
+    return add_string(text, words(value), escape)
 
 
-def logfmt(dict fields not None, put):
+def logfmt(dict fields not None, words, escape):
     cdef Text text = Text(NULL, 0, 0)
     try:
         for key, value in fields.items():
             add(&text, " ", 1)
             add_text(&text, key)
             add(&text, "=", 1)
-            add_value(&text, value, put)
+            add_value(&text, value, words, escape)
         return PyBytes_FromStringAndSize(text.octets, text.length)
     finally:
         free(text.octets)

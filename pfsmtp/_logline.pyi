@@ -2,12 +2,14 @@
 
 from collections.abc import Callable
 
-def logfmt(fields: dict[str, object], put: Callable[[object], str], /) -> bytes:
+def logfmt(
+    fields: dict[str, object], words: Callable[[object], str], escape: Callable[[str], str], /
+) -> bytes:
     """Return ` key=value` for each field.
 
     None is `-`; numbers stand as they are, and so does text, within quotes where it has to be;
-    lists of text have commas. Whatever is none of these, or holds what needs an escape, is for
-    `put` to put into words, without lone surrogates.
+    lists of text have commas. `words` puts any other value into words; `escape` is for text that
+    is not plain within quotes, and gives it without lone surrogates.
     """
 
 def write_at_once(descriptor: int, octets: bytes, /) -> int:

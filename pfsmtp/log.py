@@ -18,7 +18,6 @@ raises OSError. What is worth an event is left to the callers, and so are the na
 from __future__ import annotations
 
 import os
-import re
 import stat
 import time
 import traceback
@@ -30,9 +29,6 @@ from typing import Literal, Protocol
 from pfsmtp._logline import logfmt, write_at_once
 
 Format = Literal["logfmt", "json"]
-
-# What logfmt's readers take without quotes: visible ASCII but for `"`, `=` and `\`. `-` is None.
-_is_bare = re.compile(r"(?!-\Z)[!#-<>-\[\]-~]+\Z").match
 
 _NAMED_ESCAPES = {"\n": "\\n", "\r": "\\r", "\t": "\\t"}
 
@@ -198,10 +194,11 @@ class _Logfmt:
         return b"%b%b\n" % (f"ts={self._timestamps.now()} event={name}".encode(), fields)
 
     def fields(self, fields: dict[str, object]) -> bytes:
-        return logfmt(fields, _logfmt_value)
+        return logfmt(fields, _words, _escape)
 
 
-def _logfmt_value(value: object) -> str:
+def _words(value: object) -> str:
+    """A value of a rarer kind in logfmt, without quotes and escapes but for those of its items."""
     if isinstance(value, float):
         return repr(round(value, 6))
     if isinstance(value, bool):
@@ -211,9 +208,8 @@ def _logfmt_value(value: object) -> str:
         text = ",".join(items)
         if "\\" in text or text.count(",") >= len(items):
             text = ",".join([item.replace("\\", "\\\\").replace(",", "\\,") for item in items])
-    else:
-        text = _text(value)
-    return text if _is_bare(text) else f'"{_escape(text)}"'
+        return text
+    return _text(value)
 
 
 class _JSON:

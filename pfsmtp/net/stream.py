@@ -74,21 +74,13 @@ class ClearStream:
         self._fd = fd
 
     def exchange(self, octets: bytes, into: Input, wait: float, wake: int) -> int:
-        try:
-            count = socketio.exchange(self._fd, octets, into, wait, wake)
-        except TimeoutError:
-            raise StreamTimeout from None
-        except OSError as error:
-            raise StreamLost(_reason(error)) from error
+        count = _exchange(self._fd, octets, into, wait, wake)
         if count > 0:
             into.received(count)
         return count
 
     def send(self, octets: bytes, wait: float) -> None:
-        try:
-            socketio.send_all(self._fd, octets, wait)
-        except OSError as error:
-            raise StreamLost(_reason(error)) from error
+        _send(self._fd, octets, wait)
 
     def is_readable(self, wait: float) -> bool:
         """Whether the peer sends something, or closes, within `wait` seconds."""
@@ -181,12 +173,7 @@ class TLSStream:
         if wait <= 0.0:
             raise StreamTimeout
         buffer = self._buffer
-        try:
-            count = socketio.exchange(self._fd, self._records.outgoing(), buffer, wait, wake)
-        except TimeoutError:
-            raise StreamTimeout from None
-        except OSError as error:
-            raise StreamLost(_reason(error)) from error
+        count = _exchange(self._fd, self._records.outgoing(), buffer, wait, wake)
         if count > 0:
             self._records.incoming(memoryview(buffer)[:count])
             if count == len(buffer) < _MUCH:
@@ -197,12 +184,24 @@ class TLSStream:
 
     def _send(self, wait: float) -> None:
         octets = self._records.outgoing()
-        if not octets:
-            return
-        try:
-            socketio.send_all(self._fd, octets, wait)
-        except OSError as error:
-            raise StreamLost(_reason(error)) from error
+        if octets:
+            _send(self._fd, octets, wait)
+
+
+def _exchange(fd: int, octets: bytes, into: Input | bytearray, wait: float, wake: int) -> int:
+    try:
+        return socketio.exchange(fd, octets, into, wait, wake)
+    except TimeoutError:
+        raise StreamTimeout from None
+    except OSError as error:
+        raise StreamLost(_reason(error)) from error
+
+
+def _send(fd: int, octets: bytes, wait: float) -> None:
+    try:
+        socketio.send_all(fd, octets, wait)
+    except OSError as error:
+        raise StreamLost(_reason(error)) from error
 
 
 def _close(fd: int, octets: bytes, *, linger: bool = False) -> None:
