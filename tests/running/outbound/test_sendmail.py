@@ -229,6 +229,7 @@ def test_silent_clients_hold_up_nobody_and_not_the_end(sendmail: Sendmail) -> No
 
 
 def test_a_flood_leaves_no_descriptors_behind(sendmail: Sendmail) -> None:
+    """None of 1,500; a worker that gets its first message meanwhile opens the queue: three."""
     assert sendmail() == (0, b"")
     before = [descriptors(pid) for pid in sendmail.server.workers()]
     for _ in range(500):
@@ -238,7 +239,7 @@ def test_a_flood_leaves_no_descriptors_behind(sendmail: Sendmail) -> None:
 
     def back() -> bool:
         now = [descriptors(pid) for pid in sendmail.server.workers()]
-        return all(a <= b + 2 for a, b in zip(now, before, strict=True))
+        return all(a <= b + 5 for a, b in zip(now, before, strict=True))
 
     eventually(back, what="as many descriptors as before")
 
