@@ -94,3 +94,30 @@ def path(argument: bytes, keyword: bytes) -> tuple[str, str, bytes] | None:
         return local.decode(), domain.decode(), found["rest"] or b""
     except UnicodeDecodeError:
         return None
+
+
+def replies(sent: bytes, *, longest: int, most: int) -> list[tuple[int, list[bytes]] | str]:
+    """The replies of a server (RFC 5321 §4.2), each its code and its lines; what ends them, last.
+
+    `bad` stands where no octets that may follow make it a reply, `open` where there is a part of
+    one.
+    """
+    found: list[tuple[int, list[bytes]] | str] = []
+    codes: list[bytes] = []
+    lines: list[bytes] = []
+    while line := re.match(rb"([2-5][0-9][0-9])(?:([ -])([^\r\n]*))?\r\n", sent):
+        code, separator, text = line.groups(b"")
+        if len(line[0]) > longest or (codes and code != codes[0]):
+            return [*found, "bad"]
+        codes.append(code)
+        lines.append(text)
+        sent = sent[line.end() :]
+        if separator != b"-":
+            found.append((int(code), lines))
+            codes, lines = [], []
+        elif len(lines) == most:
+            return [*found, "bad"]
+    may_follow = rb"[2-5]?|[2-5][0-9]{1,2}|[2-5][0-9][0-9]([ -][^\r\n]*)?\r?"
+    if len(sent) > longest or not re.fullmatch(may_follow, sent):
+        return [*found, "bad"]
+    return [*found, "open"] if sent or lines else found

@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from pfsmtp.smtp.client.remote import (
     MAX_LINE,
     MAX_LINES,
-    BadReply,
     Capabilities,
     RemoteReply,
-    ReplyReader,
     read_capabilities,
+    reply_reader,
 )
 from pfsmtp.smtp.status import Status
+from pfsmtp.smtp.wire import BadReply, ReplyReader
+from tests.smtp import reference
 
 
 def read(octets: bytes, size: int = 1_000_000) -> list[RemoteReply]:
     """All replies in these octets, fed `size` at a time."""
-    reader, replies = ReplyReader(), []
+    reader, replies = reply_reader(), []
     for start in range(0, len(octets), size):
         reader.feed(octets[start : start + size])
         while reply := reader.next():
@@ -70,6 +73,58 @@ def test_what_is_no_reply_is_refused(octets: bytes, size: int) -> None:
         read(octets, size)
 
 
+telling_pieces = st.sampled_from(
+    [
+        b"2",
+        b"5",
+        b"0",
+        b"250",
+        b"354",
+        b" ",
+        b"-",
+        b"a",
+        b"\r",
+        b"\n",
+        b"\r\n",
+        b"250-a\r\n",
+        b"\xff",
+    ]
+)
+
+
+def read_apart(pieces: list[bytes]) -> list[tuple[int, list[bytes]] | str]:
+    reader: ReplyReader[tuple[int, list[bytes]]] = ReplyReader(_both, longest=12, most=3)
+    found: list[tuple[int, list[bytes]] | str] = []
+    for piece in pieces:
+        reader.feed(piece)
+        try:
+            while (reply := reader.next()) is not None:
+                found.append(reply)
+        except BadReply:
+            return [*found, "bad"]
+    return found if reader.is_empty else [*found, "open"]
+
+
+def _both(code: int, lines: list[bytes]) -> tuple[int, list[bytes]]:
+    return code, lines
+
+
+@given(st.lists(telling_pieces, max_size=12).map(b"".join))
+def test_replies_are_read_as_the_reference_says_at_every_split(sent: bytes) -> None:
+    expected = reference.replies(sent, longest=12, most=3)
+    assert read_apart([sent[at : at + 1] for at in range(len(sent))]) == expected
+    for at in range(len(sent) + 1):
+        assert read_apart([sent[:at], sent[at:]]) == expected
+
+
+def test_what_is_no_reply_is_shown_as_text() -> None:
+    with pytest.raises(BadReply, match=r'what is no reply \("HTTP/1.1 4\?\?0"\)'):
+        read(b"HTTP/1.1 4\x1b\xff0\r\n")
+    with pytest.raises(BadReply) as raised:
+        read(b"x" * 1000)
+    assert len(str(raised.value)) < 120
+
+
 def test_garbage_is_refused_before_its_line_ends() -> None:
     with pytest.raises(BadReply):
         read(b"x")
@@ -91,7 +146,7 @@ def test_endless_reply_is_refused() -> None:
 
 
 def test_left_over_octets_are_noticed() -> None:
-    reader = ReplyReader()
+    reader = reply_reader()
     assert reader.is_empty
     reader.feed(b"250 ok\r\n250-mo")
     assert reader.next()

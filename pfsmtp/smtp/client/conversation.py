@@ -12,14 +12,15 @@ the conversation: `HostFailure`. Any other reply is given to the caller to judge
 from __future__ import annotations
 
 from collections.abc import Generator
-from enum import Enum
+from enum import StrEnum
 from typing import TypeAlias, TypeVar
 
 from msgspec import Struct
 
-from pfsmtp.smtp.client.remote import BadReply, RemoteReply, ReplyReader
+from pfsmtp.smtp.client.remote import RemoteReply, reply_reader
 from pfsmtp.smtp.errors import DeliveryFailure
 from pfsmtp.smtp.status import Status
+from pfsmtp.smtp.wire import BadReply
 
 T = TypeVar("T")
 
@@ -28,7 +29,7 @@ BAD_CONNECTION = Status(4, 4, 2)
 BAD_PROTOCOL = Status(4, 5, 0)
 
 
-class Wait(Enum):
+class Wait(StrEnum):
     """What is waited for; how long is the driver's business (RFC 5321 §4.5.3.2)."""
 
     BANNER = "banner"
@@ -109,7 +110,7 @@ class Conversation:
     __slots__ = ("_replies", "_unsent")
 
     def __init__(self) -> None:
-        self._replies = ReplyReader()
+        self._replies = reply_reader()
         self._unsent: list[bytes] = []
 
     @property

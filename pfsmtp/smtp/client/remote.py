@@ -1,9 +1,9 @@
 """What another server says to us (RFC 5321 §4.2): its replies and its EHLO keywords, as values.
 
-Replies are read strictly, since a client that guesses where one ends takes the answer to one
-command for the answer to another: lines end with CRLF, all lines of a reply have one code, and both
-a line and a reply have a limit. Whatever breaks this is a `BadReply`; the connection is of no use
-then.
+Replies are read strictly (ext/wire.pyx), since a client that guesses where one ends takes the
+answer to one command for the answer to another: lines end with CRLF, all lines of a reply have one
+code, and both a line and a reply have a limit. Whatever breaks this is a `BadReply`; the connection
+is of no use then.
 
 The text of a reply is kept as octets until somebody asks for it; what is handed out is clean: no
 control or bidi characters, no line ends, and of bounded length, fit for a log line or a bounce.
@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from msgspec import Struct
 
 from pfsmtp.smtp.status import Status
+from pfsmtp.smtp.wire import ReplyReader
 
 # RFC 5321 §4.5.3.1.5: a reply line has 512 octets at most; some servers write more.
 MAX_LINE = 4096
@@ -27,15 +28,8 @@ MAX_LINES = 256
 _SHOWN_LINE = 500
 _SHOWN_LINES = 20
 
-# RFC 5321 §4.2: Reply-code, but the second digit may be any: servers in use have codes like 571.
-_LINE = re.compile(rb"([2-5][0-9]{2})(?:([ -])([^\r\n]*))?\r\n")
 # RFC 3463 §2; RFC 2034 §4: at the beginning of the text.
 _STATUS = re.compile(rb"([245])\.([0-9]{1,3})\.([0-9]{1,3})(?: |\Z)")
-_START = re.compile(rb"[2-5][0-9]{0,2}\Z|[2-5][0-9]{2}(?:[ -][^\r\n]*)?\r?\Z")
-
-
-class BadReply(Exception):
-    """What came is no reply; the text names it: `a reply whose code changes`."""
 
 
 class RemoteReply(Struct):
@@ -74,54 +68,9 @@ def clean(octets: bytes) -> str:
     return text if len(text) <= _SHOWN_LINE else f"{text[: _SHOWN_LINE - 1]}…"
 
 
-class ReplyReader:
-    """Takes replies off the octets that come in."""
-
-    __slots__ = ("_code", "_lines", "_octets", "_position")
-
-    def __init__(self) -> None:
-        self._octets = b""
-        self._position = 0
-        self._code = b""
-        self._lines: list[bytes] = []
-
-    def feed(self, octets: bytes) -> None:
-        """Take what has come in."""
-        self._octets = self._octets[self._position :] + octets
-        self._position = 0
-
-    @property
-    def is_empty(self) -> bool:
-        """Whether nothing is left that nobody has asked for."""
-        return self._position == len(self._octets) and not self._lines
-
-    def next(self) -> RemoteReply | None:
-        """Return the next whole reply, or None until more has come in. Raises BadReply."""
-        while match := _LINE.match(self._octets, self._position):
-            if match.end() - self._position > MAX_LINE:
-                raise BadReply(f"a reply line of more than {MAX_LINE} octets")
-            self._position = match.end()
-            code, separator, text = match.groups(b"")
-            if self._lines and code != self._code:
-                raise BadReply("a reply whose code changes")
-            self._lines.append(text)
-            if separator != b"-":
-                reply = RemoteReply(int(code), self._lines)
-                self._lines = []
-                return reply
-            self._code = code
-            if len(self._lines) == MAX_LINES:
-                raise BadReply(f"a reply of more than {MAX_LINES} lines")
-        self._check_rest()
-        return None
-
-    def _check_rest(self) -> None:
-        """See that what is left can still become a line."""
-        rest = self._octets[self._position :]
-        if len(rest) > MAX_LINE:
-            raise BadReply(f"a reply line of more than {MAX_LINE} octets")
-        if rest and not _START.match(rest):
-            raise BadReply(f'what is no reply ("{clean(rest[:80])}")')
+def reply_reader() -> ReplyReader[RemoteReply]:
+    """What takes replies off the octets that come in."""
+    return ReplyReader(RemoteReply, longest=MAX_LINE, most=MAX_LINES)
 
 
 @dataclass(frozen=True, slots=True)
