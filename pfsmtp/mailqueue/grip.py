@@ -23,9 +23,9 @@ from pfsmtp.mailqueue.segment import (
     GroupCommit,
     claim,
     kind_of,
-    offset_of,
     segment_of,
     settle,
+    slot_of,
     unit_of,
     unlock,
     write,
@@ -54,9 +54,12 @@ class Grip:
 
     __slots__ = (
         "_files",
+        "_lock_at",
         "_octets",
         "_offset",
         "_pen",
+        "_segment",
+        "_size",
         "_written",
         "block",
         "durable",
@@ -70,9 +73,12 @@ class Grip:
         """Lock a unit of the message of that id. Raises Busy, Gone, Damage, OSError."""
         segment = segment_of(place)
         self._files = files
+        self._segment = segment
+        self._size = kind_of(segment).size
         self.place = place
         self.durable = True
-        self._offset = offset_of(place)
+        self._offset = slot_of(place) * self._size
+        self._lock_at = self._offset + unit_of(place)
         self._pen = files.segments.take(segment)
         try:
             self._begin(id)
@@ -87,28 +93,23 @@ class Grip:
             raise
 
     @property
-    def _lock_at(self) -> int:
-        return self._offset + unit_of(self.place)
-
-    @property
     def finished(self) -> bool:
         return self.state.phase is Phase.FINISHED
 
     def _begin(self, id: int) -> None:
         """Lock and read: the head, and of the units the one that is meant."""
-        size = kind_of(segment_of(self.place)).size
-        octets = claim(self._pen, self._lock_at, self._offset, min(size, _FIRST_READ))
+        octets = claim(self._pen, self._lock_at, self._offset, min(self._size, _FIRST_READ))
         if octets is None:
             raise Busy
         self._octets = memoryview(octets)
         if slot.is_empty(self._octets):
             raise Gone
-        self.head = Head(self._read(0, slot.head_reach(self._octets)))
-        if self.head.id != id:
+        self.head = head = Head(self._read(0, slot.head_reach(self._octets)))
+        if head.id != id:
             raise Gone
-        self.unit = self.head.unit(unit_of(self.place))
-        self.block = Block(self._read(self.unit.start, self.unit.end))
-        self.state = self._written = self.unit.state(self.block)
+        self.unit = unit = head.unit(unit_of(self.place))
+        self.block = Block(self._read(unit.start, unit.end))
+        self.state = self._written = unit.state(self.block)
         if self.finished:
             raise Gone
 
@@ -118,7 +119,7 @@ class Grip:
 
     def _read(self, start: int, end: int) -> memoryview:
         """Octets of the slot, as many as there are."""
-        end = min(end, kind_of(segment_of(self.place)).size)
+        end = min(end, self._size)
         if end <= len(self._octets):
             return self._octets[start:end]
         return memoryview(os.pread(self._pen, max(end - start, 0), self._offset + start))
@@ -167,7 +168,7 @@ class Grip:
             os.pwrite(self._pen, octets, at)
             unlock(self._pen, self._lock_at, 1)
         self._written = self.state
-        self._files.segments.give(segment_of(self.place), self._pen)
+        self._files.segments.give(self._segment, self._pen)
 
     def __enter__(self) -> Grip:
         return self
@@ -186,15 +187,15 @@ class Grip:
     def drop(self) -> None:
         """Let go; what was not written is forgotten."""
         unlock(self._pen, self._lock_at, 1)
-        self._files.segments.give(segment_of(self.place), self._pen)
+        self._files.segments.give(self._segment, self._pen)
 
     def abandon(self) -> None:
         """As `drop`, after something went wrong."""
-        self._files.segments.spoil(segment_of(self.place), self._pen)
+        self._files.segments.spoil(self._segment, self._pen)
 
     def _group_commit(self) -> GroupCommit:
         """Not kept: one that has failed is replaced."""
-        return self._files.segments.group_commit(segment_of(self.place))
+        return self._files.segments.group_commit(self._segment)
 
     def _next(self) -> tuple[int, bytes]:
         """Number the state; return where it goes, and its octets."""

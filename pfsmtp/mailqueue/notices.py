@@ -81,10 +81,9 @@ def let_go(files: Files, place: int, id: int) -> None:
 
 
 def settle_draft(files: Files, grip: Grip) -> None:
-    """Settle what a crash has left of a notice about this unit. Raises OSError."""
+    """Settle what a crash has left of a notice about this unit, a draft. Raises OSError."""
     draft = grip.state.draft
-    if draft is None:
-        return
+    assert draft is not None
     if not _was_put(files, draft):
         grip.state = state.forgo(grip.state)
         return

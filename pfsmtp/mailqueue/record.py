@@ -5,6 +5,7 @@
 
 Of what remote hosts said, only as much is kept as there is room for; each text once, however many
 recipients it was said of. Outcomes, attempts and times are never shortened: `room_for` counts them.
+Of a unit that is finished nobody asks how: that it is, is all that is kept.
 What a state means is left to `state`, and where it is kept to `slot`.
 """
 
@@ -29,6 +30,7 @@ _MANY = 4
 _LONGEST_TEXTS = (600, 300, 150, 75, 30, 0)
 """Characters of a text that are tried, until the state has room."""
 
+_PHASES = tuple(Phase)
 _KINDS = (None, Kind.DELIVERED, Kind.DEFERRED, Kind.FAILED)
 _NUMBERS = {kind: number for number, kind in enumerate(_KINDS)}
 _KIND, _OWED, _UNCERTAIN, _NOTIFIES = 3, 4, 8, 16
@@ -52,12 +54,12 @@ class _Said(msgspec.Struct, array_like=True, frozen=True, gc=False):
 
 class _Rest(msgspec.Struct, array_like=True, frozen=True):
     rows: tuple[_Row, ...]
-    said: tuple[_Said, ...]
-    tried_at: float | None
-    wish: int
-    delay_reported: bool
-    reason: str
-    draft: tuple[int, int, tuple[int, ...]] | None
+    said: tuple[_Said, ...] = ()
+    tried_at: float | None = None
+    wish: int = 0
+    delay_reported: bool = False
+    reason: str = ""
+    draft: tuple[int, int, tuple[int, ...]] | None = None
 
 
 _NOTHING = _Row(0)
@@ -70,12 +72,12 @@ def room_for(recipients: int, units: int) -> int:
     return _EACH * recipients + (_TEXTS if units <= _MANY else _TEXTS_OF_MANY)
 
 
-def seed(id: int) -> int:
-    """Where the checksums of a message's states and wishes start from."""
+def seed_of(id: int) -> int:
+    """Where the checksums of the states of that message start from."""
     return (id ^ (id >> 32)) & 0xFFFFFFFF
 
 
-def encode(state: State, id: int, room: int) -> bytes:
+def encode(state: State, seed: int, room: int) -> bytes:
     """Return the octets of a state, `room` at most; texts are shortened until it has room."""
     for longest in _LONGEST_TEXTS:
         rest = _encode(_shorten(state, longest))
@@ -92,28 +94,26 @@ def encode(state: State, id: int, room: int) -> bytes:
         state.next_attempt,
     )
     octets = front[_CRC.size :] + rest
-    return _CRC.pack(crc32(octets, seed(id))) + octets
+    return _CRC.pack(crc32(octets, seed)) + octets
 
 
-def peek(octets: memoryview, id: int) -> tuple[int, int, float] | None:
+def peek(octets: memoryview, seed: int) -> tuple[int, int, float] | None:
     """Return version, phase and next attempt; None if these are not the octets of a state."""
     crc, length, version, phase, _, next_attempt = _FRONT.unpack_from(octets)
     end = _FRONT.size + length
-    if not length or end > len(octets) or crc32(octets[_CRC.size : end], seed(id)) != crc:
+    if not length or end > len(octets) or crc32(octets[_CRC.size : end], seed) != crc:
         return None
     return version, phase, next_attempt
 
 
-def decode(octets: memoryview, id: int) -> State | None:
-    """Return the state; None if these are not the octets of one."""
-    if peek(octets, id) is None:
-        return None
+def decode(octets: memoryview) -> State:
+    """Return the state in octets that `peek` has found to be those of one."""
     _, length, version, phase, attempts, next_attempt = _FRONT.unpack_from(octets)
     rest = _decode(octets[_FRONT.size : _FRONT.size + length])
     return State(
         progress=tuple([_progress(row, rest.said) for row in rest.rows]),
         next_attempt=next_attempt,
-        phase=Phase(phase),
+        phase=_PHASES[phase],
         version=version,
         attempts=attempts,
         tried_at=rest.tried_at,
@@ -126,6 +126,8 @@ def decode(octets: memoryview, id: int) -> State | None:
 
 def _shorten(state: State, longest: int) -> _Rest:
     """What is put beside the front, with texts of so many characters at most."""
+    if state.phase is Phase.FINISHED:
+        return _Rest((_NOTHING,) * len(state.progress))
     said: dict[_Said, int] = {}
     rows = []
     for each in state.progress:

@@ -168,14 +168,14 @@ class UnitShard:
         try:
             if grip.unit.wish(grip.block) is not None:
                 grip.obey(now=now)
-            if _is_due(grip.state, now):
+            if grip.state.draft is not None and _is_due(grip.state, now):
                 notices.settle_draft(self._files, grip)
             if _is_due(grip.state, now):
                 entry = entry_of(grip.head, grip.unit, grip.block, grip.state)
                 body = upkeep.check_body(self._files, grip.head, grip.read_body())
                 return UnitLease(self._files, grip, body, entry=entry, done=self._done)
             grip.end()
-            self._take_back(unit, grip.state)
+            self._take_back(unit.place, unit.id, grip.state)
         except Damage as damage:
             grip.abandon()
             self.put_off(unit, now + TROUBLE_FOR)
@@ -192,15 +192,13 @@ class UnitShard:
             self._write_at = self._monotonic() + BUSY_FOR
             self._unwritten.append(lease)
             return
-        unit = self._agenda.find(lease.place, lease.id)
-        if unit is not None:
-            self._take_back(unit, state)
+        self._take_back(lease.place, lease.id, state)
 
-    def _take_back(self, unit: Unit, state: State) -> None:
+    def _take_back(self, place: int, id: int, state: State) -> None:
         if state.phase is not Phase.WAITING:
-            self._agenda.forget(unit.place, unit.id)
-            return
-        self.put_off(unit, state.next_attempt)
+            self._agenda.forget(place, id)
+        elif (unit := self._agenda.find(place, id)) is not None:
+            self.put_off(unit, state.next_attempt)
 
     def _tell_next(self, unit: Unit) -> None:
         """Leave a unit to the deliverer that comes after this one."""

@@ -124,12 +124,13 @@ def by_domain(recipients: Iterable[Recipient]) -> dict[str, list[Recipient]]:
 class Unit:
     """Where one unit is within its slot; `block` is what is there."""
 
-    __slots__ = ("_fixed", "end", "id", "room", "start")
+    __slots__ = ("_fixed", "_seed", "end", "id", "room", "start")
 
     def __init__(self, id: int, row: tuple[int, int, int, int]) -> None:
         self.start, self.room, fixed_length, fixed_crc = row
         self.end = self.start + WISH_SIZE + 2 * self.room + fixed_length
         self.id = id
+        self._seed = record.seed_of(id)
         self._fixed = (fixed_length, fixed_crc)
 
     def block(self, octets: memoryview) -> Block:
@@ -144,8 +145,8 @@ class Unit:
 
     def peek(self, block: Block) -> tuple[int, int, float]:
         """Return version, phase and next attempt of its state. Raises Damage."""
-        first = record.peek(self._state_in(block, 0), self.id)
-        second = record.peek(self._state_in(block, 1), self.id)
+        first = record.peek(self._state_in(block, 0), self._seed)
+        second = record.peek(self._state_in(block, 1), self._seed)
         if first is None or (second is not None and second[0] > first[0]):
             first = second
         if first is None:
@@ -156,15 +157,12 @@ class Unit:
         """Return its state. Raises Damage."""
         version, _, _ = self.peek(block)
         try:
-            state = record.decode(self._state_in(block, version), self.id)
+            return record.decode(self._state_in(block, version))
         except (msgspec.MsgspecError, ValueError, IndexError) as error:
             raise Damage("the state of a unit makes no sense") from error
-        if state is None:
-            raise Damage("the state of a unit is torn")
-        return state
 
     def encode(self, state: State) -> bytes:
-        return record.encode(state, self.id, self.room)
+        return record.encode(state, self._seed, self.room)
 
     def domain(self, block: Block) -> str:
         """Return its domain only, in lower case. Raises Damage."""
@@ -302,8 +300,12 @@ def is_free(octets: memoryview) -> bool:
     if is_empty(octets):
         return True
     head = Head(octets)
-    units = [head.unit(number) for number in range(head.units)]
-    return all(unit.peek(unit.block(octets))[1] == Phase.FINISHED for unit in units)
+    for number in range(head.units):
+        unit = head.unit(number)
+        _, phase, _ = unit.peek(unit.block(octets))
+        if phase != Phase.FINISHED:
+            return False
+    return True
 
 
 def entry_of(head: Head, unit: Unit, block: Block, state: State) -> Entry:
@@ -348,7 +350,7 @@ def compose(
     blocks: list[bytes] = []
     for (domain, recipients), state in zip(units.items(), states, strict=True):
         room = record.room_for(len(recipients), len(units))
-        first = record.encode(state, id, room)
+        first = record.encode(state, record.seed_of(id), room)
         fixed = _pack(_Fixed(domain, tuple([_address(each) for each in recipients])))
         blocks += (bytes(WISH_SIZE), first, bytes(2 * room - len(first)), fixed)
         table.append(_ROW.pack(at, room, len(fixed), crc32(fixed)))

@@ -18,7 +18,7 @@ sender counts as told.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from enum import IntEnum
 
 from msgspec import Struct
@@ -95,7 +95,7 @@ def record(state: State, outcomes: Mapping[int, Outcome], owed: Collection[int])
         before = progress[number].outcome
         if before is None or before.kind is not Kind.DELIVERED:
             progress[number] = Progress(outcome, number in owed)
-    return _settled(replace(state, progress=tuple(progress)))
+    return _settled(state, progress)
 
 
 def postpone(state: State, until: float, reason: str) -> State:
@@ -113,12 +113,12 @@ def told(state: State) -> State:
     if state.draft is None:
         return state
     about = state.draft.about
-    progress = tuple(
+    progress = [
         replace(each, owed=False) if number in about else each
         for number, each in enumerate(state.progress)
-    )
+    ]
     delay = state.delay_reported or not about
-    return _settled(replace(state, progress=progress, delay_reported=delay, draft=None))
+    return _settled(replace(state, delay_reported=delay, draft=None), progress)
 
 
 def let_go(state: State) -> State:
@@ -153,8 +153,10 @@ def carry_out(state: State, wish: Wish, *, number: int, now: float) -> State:
             return replace(state, phase=Phase.WAITING, next_attempt=now, progress=failed)
 
 
-def _settled(state: State) -> State:
-    """Finished once nobody is pending and nobody is owed a notice."""
-    if any(each.pending or each.owed for each in state.progress):
-        return state
-    return replace(state, phase=Phase.FINISHED, draft=None)
+def _settled(state: State, progress: Iterable[Progress]) -> State:
+    """With this progress; finished once nobody is pending and nobody is owed a notice."""
+    progress = tuple(progress)
+    for each in progress:
+        if each.owed or each.pending:
+            return replace(state, progress=progress)
+    return replace(state, progress=progress, phase=Phase.FINISHED, draft=None)
