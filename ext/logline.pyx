@@ -54,7 +54,7 @@ cdef int add(Text* text, const char* octets, Py_ssize_t count) except -1:
     return 0
 
 
-cdef int add_text(Text* text, str added) except -1:
+cdef int add_text(Text* text, object added) except -1:
     cdef Py_ssize_t count
     cdef const char* octets = PyUnicode_AsUTF8AndSize(added, &count)
     return add(text, octets, count)
@@ -141,14 +141,36 @@ cdef int add_value(Text* text, object value, object words, object escape) except
     return add_string(text, words(value), escape)
 
 
+cdef int add_fields(Text* text, dict fields, object words, object escape) except -1:
+    for key, value in fields.items():
+        add(text, " ", 1)
+        add_text(text, key)
+        add(text, "=", 1)
+        add_value(text, value, words, escape)
+    return 0
+
+
 def logfmt(dict fields not None, words, escape):
     cdef Text text = Text(NULL, 0, 0)
     try:
-        for key, value in fields.items():
-            add(&text, " ", 1)
-            add_text(&text, key)
-            add(&text, "=", 1)
-            add_value(&text, value, words, escape)
+        add_fields(&text, fields, words, escape)
+        return PyBytes_FromStringAndSize(text.octets, text.length)
+    finally:
+        free(text.octets)
+
+
+def logfmt_line(
+    str stamp not None, name, bytes bound not None, dict fields not None, words, escape
+):
+    cdef Text text = Text(NULL, 0, 0)
+    try:
+        add(&text, "ts=", 3)
+        add_text(&text, stamp)
+        add(&text, " event=", 7)
+        add_text(&text, name)
+        add(&text, PyBytes_AS_STRING(bound), PyBytes_GET_SIZE(bound))
+        add_fields(&text, fields, words, escape)
+        add(&text, "\n", 1)
         return PyBytes_FromStringAndSize(text.octets, text.length)
     finally:
         free(text.octets)

@@ -12,5 +12,16 @@ def logfmt(
     is not plain within quotes, and gives it without lone surrogates.
     """
 
+def logfmt_line(
+    stamp: str,
+    name: str,
+    bound: bytes,
+    fields: dict[str, object],
+    words: Callable[[object], str],
+    escape: Callable[[str], str],
+    /,
+) -> bytes:
+    """Return `ts=stamp event=name`, what `logfmt` gave before, the fields, and a line end."""
+
 def write_at_once(descriptor: int, octets: bytes, /) -> int:
     """As os.write, but with the GIL kept: handing it over takes longer than a file does."""

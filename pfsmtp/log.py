@@ -26,7 +26,7 @@ from json.encoder import encode_basestring, encode_basestring_ascii
 from pathlib import Path
 from typing import Literal, Protocol
 
-from pfsmtp._logline import logfmt, write_at_once
+from pfsmtp._logline import logfmt, logfmt_line, write_at_once
 
 Format = Literal["logfmt", "json"]
 
@@ -66,7 +66,7 @@ class Log:
     def event(self, name: str, /, **fields: object) -> None:
         """Write one event. Never raises."""
         style = self._style
-        self._out.write(style.line(name, self._bound + style.fields(fields)), style)
+        self._out.write(style.line(name, self._bound, fields), style)
 
     def bug(self, name: str, error: BaseException, /, **fields: object) -> None:
         """Write an event with the traceback of what should not have happened. Never raises."""
@@ -118,7 +118,7 @@ class _Output:
     def write(self, octets: bytes, style: _Style) -> None:
         lost, torn = self._lost, self._torn
         if lost:
-            octets = style.line("log-lost", style.fields({"lines": lost})) + octets
+            octets = style.line("log-lost", b"", {"lines": lost}) + octets
         if torn:
             octets = b"\n" + octets
         written = 0
@@ -158,9 +158,13 @@ class _Output:
 class _Style(Protocol):
     """How a line is put together. Both methods give UTF-8 without anything unprintable."""
 
-    def fields(self, fields: dict[str, object]) -> bytes: ...
+    def fields(self, fields: dict[str, object]) -> bytes:
+        """Fields as they stand in a line."""
+        ...
 
-    def line(self, name: str, fields: bytes) -> bytes: ...
+    def line(self, name: str, bound: bytes, fields: dict[str, object]) -> bytes:
+        """The line of an event, now; `bound` is what `fields` gave for those of all lines."""
+        ...
 
 
 class _Timestamps:
@@ -190,11 +194,11 @@ class _Logfmt:
     def __init__(self, clock: Callable[[], float]) -> None:
         self._timestamps = _Timestamps(clock)
 
-    def line(self, name: str, fields: bytes) -> bytes:
-        return b"%b%b\n" % (f"ts={self._timestamps.now()} event={name}".encode(), fields)
-
     def fields(self, fields: dict[str, object]) -> bytes:
         return logfmt(fields, _words, _escape)
+
+    def line(self, name: str, bound: bytes, fields: dict[str, object]) -> bytes:
+        return logfmt_line(self._timestamps.now(), name, bound, fields, _words, _escape)
 
 
 def _words(value: object) -> str:
@@ -220,11 +224,12 @@ class _JSON:
     def __init__(self, clock: Callable[[], float]) -> None:
         self._timestamps = _Timestamps(clock)
 
-    def line(self, name: str, fields: bytes) -> bytes:
-        return b"%b%b}\n" % (f'{{"ts":"{self._timestamps.now()}","event":"{name}"'.encode(), fields)
-
     def fields(self, fields: dict[str, object]) -> bytes:
         return "".join([f',"{key}":{_json_value(value)}' for key, value in fields.items()]).encode()
+
+    def line(self, name: str, bound: bytes, fields: dict[str, object]) -> bytes:
+        begin = f'{{"ts":"{self._timestamps.now()}","event":"{name}"'.encode()
+        return b"%b%b%b}\n" % (begin, bound, self.fields(fields))
 
 
 def _json_value(value: object) -> str:
