@@ -35,7 +35,7 @@ def state_of(addressee: Addressee) -> str:
     """What has become of a recipient, in a word."""
     if addressee.outcome is None:
         return "waiting"
-    return addressee.outcome.kind.value
+    return addressee.outcome.kind
 
 
 def _last_word(view: View) -> str:

@@ -269,16 +269,12 @@ class Deliverer:
             lease.release(self._on_the_wall(report.held.until), reason=report.held.reason)
             return
         now = self._wall_clock()
-        again = self._schedule.next_attempt(
-            entry.queued_at,
-            entry.attempts + 1,
-            now=now,
-            null_path=entry.envelope.reverse_path is None,
-        )
-        outcomes = {
-            number: outcome if again is not None else _given_up(outcome)
-            for number, outcome in zip(pending, report.outcomes, strict=True)
-        }
+        outcomes = dict(zip(pending, report.outcomes, strict=True))
+        again = None
+        if not all(outcome.is_final for outcome in report.outcomes):
+            again = self._next_attempt(entry, now)
+            if again is None:
+                outcomes = {number: _given_up(outcome) for number, outcome in outcomes.items()}
         owed = self._notices.owed(entry, outcomes)
         lease.record(outcomes, owed=owed)
         self._log_outcomes(entry, outcomes, owed, again=again, now=now)
@@ -288,6 +284,15 @@ class Deliverer:
         if again is not None and not lease.ended:
             self._notices.tell_delay(lease, now=now)
             lease.release(again)
+
+    def _next_attempt(self, entry: Entry, now: float) -> float | None:
+        """When an attempt is to follow the one that was made; None when it is given up."""
+        return self._schedule.next_attempt(
+            entry.queued_at,
+            entry.attempts + 1,
+            now=now,
+            null_path=entry.envelope.reverse_path is None,
+        )
 
     def _log_outcomes(
         self,
@@ -302,7 +307,7 @@ class Deliverer:
             failed = outcome.kind is Kind.FAILED
             self._delivered += outcome.kind is Kind.DELIVERED
             self._log.event(
-                outcome.kind.value,
+                outcome.kind,
                 id=entry.id,
                 sender=str(entry.envelope.reverse_path or ""),
                 recipient=str(entry.addressees[number].recipient.mailbox),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from enum import Enum
+from enum import StrEnum
 
 from msgspec import Struct
 
@@ -20,7 +20,7 @@ _REFUSED = {
 }
 
 
-class Kind(Enum):
+class Kind(StrEnum):
     """How an attempt ended for one recipient."""
 
     DELIVERED = "delivered"

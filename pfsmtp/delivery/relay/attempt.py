@@ -84,7 +84,10 @@ class Attempt:
     @property
     def outcomes(self) -> list[Outcome]:
         """One for each recipient; none at all when nothing was tried."""
-        if self.held is not None and not self._failures and not any(self._outcomes):
+        settled = [outcome for outcome in self._outcomes if outcome is not None]
+        if len(settled) == len(self._outcomes):
+            return settled
+        if self.held is not None and not self._failures and not settled:
             return []
         rest = self._verdict()
         return [outcome or rest for outcome in self._outcomes]

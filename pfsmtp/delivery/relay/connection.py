@@ -74,7 +74,7 @@ class Budgets:
     rate: int = 8192  # octets of a message a second, at least, beyond that
 
     def of_waits(self) -> Mapping[Wait, float]:
-        return {wait: float(getattr(self.timeouts, wait.value)) for wait in Wait}
+        return {wait: float(getattr(self.timeouts, wait)) for wait in Wait}
 
 
 class Connection:
@@ -91,22 +91,15 @@ class Connection:
         self.messages = 0  # sent over it
         self.idle_since = 0.0
         self.downgraded = False  # TLS was offered and could not be had
+        self.client = client
+        self.address = client.remote.address
         self._stream = stream
-        self._client = client
         self._budgets = budgets
         self._clock = clock
         self._waits = budgets.of_waits()
         self._deadline = 0.0
         self._ends = 0.0
         self._secure: tuple[ssl.SSLContext, Judge] | None = None
-
-    @property
-    def client(self) -> Client:
-        return self._client
-
-    @property
-    def address(self) -> str:
-        return self._client.remote.address
 
     def open(
         self,
@@ -119,7 +112,7 @@ class Connection:
         """Come to where MAIL may be said. Raises HostFailure, TLSFailed."""
         self._secure = (context, judge)
         self._ends = self._clock() + self._budgets.opening
-        self._run(self._client.greet(policy, credentials))
+        self._run(self.client.greet(policy, credentials))
 
     def send(
         self,
@@ -136,7 +129,7 @@ class Connection:
         budgets = self._budgets
         self._ends = self._clock() + budgets.commands + content.size / budgets.rate
         return self._run(
-            self._client.transact(
+            self.client.transact(
                 envelope,
                 recipients,
                 content=content,
@@ -214,7 +207,7 @@ class Connection:
     def _start_tls(self, step: StartTLS, deadline: float) -> None:
         assert self._secure is not None
         context, judge = self._secure
-        remote = self._client.remote
+        remote = self.client.remote
         name = tls_name(remote.host)
         try:
             state = self._stream.start_tls(context, name, deadline)

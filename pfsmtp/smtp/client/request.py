@@ -83,7 +83,7 @@ def _path(mailbox: Mailbox | None) -> str:
     if mailbox is None:
         return ""
     path = str(mailbox)
-    if _CONTROL.search(path):
+    if not path.isprintable() and _CONTROL.search(path):
         raise PermanentFailure(1, 3, "the address holds control characters")
     return path
 

@@ -135,7 +135,7 @@ class ClientTransaction:
         """Have the reply to a command, which has been said if there is a group."""
         if not self._grouped:
             self._talk.say(octets, command)
-        return (yield from self._talk.hear(wait, command))
+        return self._talk.hear(wait, command)
 
     def _reset(self) -> Dialogue[None]:
         """RSET, behind a transaction that was left open."""
