@@ -105,16 +105,14 @@ class Connection:
                 if dialogue.draining:
                     dialogue.refuse(SHUTTING_DOWN)
                 return
-            while (need := dialogue.advance()) is Need.SEND:
-                self._give_way()
-            match need:
-                case Need.CLOSE:
+            while (need := dialogue.advance()) is not Need.INPUT:
+                if need is Need.CLOSE:
                     return
-                case Need.TLS:
+                if need is Need.SEND:
+                    self._give_way()
+                else:
                     self._stream.send(dialogue.take_output(), self._limits.command)
                     self._secure()
-                case Need.INPUT:
-                    pass
 
     def _give_way(self) -> None:
         """Send what has gathered in the midst of a long group, and let others have their turn."""
@@ -127,9 +125,9 @@ class Connection:
         """Send what has gathered and wait for more; False when there will be no more."""
         dialogue = self.dialogue
         output = dialogue.take_output()
-        if output and dialogue.pause:
+        if output and self._session.errors and dialogue.pause:
             self._sleep(dialogue.pause)
-        wait = self._budget(replied=bool(output))
+        wait = self._budget(replied=output != b"")
         # What is under way is not broken off.
         wake = self._wake if dialogue.between_transactions else NEVER
         try:
@@ -143,8 +141,10 @@ class Connection:
         except StreamTimeout:
             dialogue.refuse(SHUTTING_DOWN if dialogue.draining else TOO_SLOW)
             raise
-        self.octets += max(count, 0)
-        return count > 0
+        if count <= 0:
+            return False
+        self.octets += count
+        return True
 
     @property
     def _grace(self) -> float:
@@ -159,7 +159,8 @@ class Connection:
             self._message_began = None
             if replied:
                 self._command_began = now
-            return min(self._command_began + limits.command, self._ends) - now
+            ends = self._command_began + limits.command
+            return (ends if ends < self._ends else self._ends) - now
         if self._message_began is None:
             self._message_began = now
             self._octets_before = self.octets

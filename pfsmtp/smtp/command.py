@@ -6,9 +6,10 @@ The functions that carry the commands out are in `handlers`, in the order of the
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from enum import Enum, auto
 from typing import NamedTuple
+
+from msgspec.structs import replace
 
 from pfsmtp.smtp import handlers
 from pfsmtp.smtp.reply import After, Reply

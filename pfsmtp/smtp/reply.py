@@ -6,8 +6,10 @@ connection is a field, `after`, and never a number to be known by heart.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from enum import Enum, auto
+
+from msgspec import Struct
+from msgspec.structs import force_setattr
 
 from pfsmtp.smtp.status import Status
 
@@ -21,18 +23,18 @@ class After(Enum):
     CLOSE = auto()
 
 
-@dataclass(frozen=True, slots=True)
-class Reply:
+class Reply(Struct, frozen=True, gc=False):
     """One reply; `detail` is subject and detail of its status, whose class is the code's digit."""
 
     code: int
     text: str | tuple[str, ...]
     detail: tuple[int, int] | None = None
     after: After = After.NEXT_COMMAND
-    octets: bytes = field(init=False, repr=False, compare=False)
+    octets: bytes = b""
+    """All lines as they go on the wire, in one piece (RFC 5321 §4.2.1); made of the others."""
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "octets", self._encode())
+        force_setattr(self, "octets", self._encode())
 
     @property
     def lines(self) -> tuple[str, ...]:
@@ -49,9 +51,10 @@ class Reply:
         return self.code >= 400
 
     def _encode(self) -> bytes:
-        """All lines as they go on the wire, in one piece (RFC 5321 §4.2.1)."""
-        code = self.code
+        code, text = self.code, self.text
         status = f"{self.status} " if self.detail else ""
-        *first, last = self.lines
+        if isinstance(text, str):
+            return f"{code} {status}{text}\r\n".encode("utf-8", "replace")
+        *first, last = text
         wire = "".join([f"{code}-{status}{line}\r\n" for line in first])
         return f"{wire}{code} {status}{last}\r\n".encode("utf-8", "replace")

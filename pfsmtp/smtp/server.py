@@ -42,6 +42,9 @@ _NOT_SMTP = Reply(554, "This is an SMTP server", (5, 1), After.CLOSE)
 _UNASKED = Reply(554, "The message came before it was asked for", (5, 1), After.CLOSE)
 _INJECTED = Reply(554, "Nothing may follow STARTTLS before TLS is up", (5, 1), After.CLOSE)
 
+# Members by names of their own: `Enum` takes its time to find them.
+_CLOSE, _START_TLS = After.CLOSE, After.START_TLS
+
 _OTHER_PROTOCOLS = frozenset((b"GET", b"POST", b"PUT", b"HEAD", b"OPTIONS", b"CONNECT", b"DELETE"))
 _TLS_HANDSHAKE = 0x16  # RFC 8446 §5.1: ContentType handshake
 
@@ -71,11 +74,11 @@ class Dialogue:
         """We end it, and the client may not have expected that."""
         self._data_refused = False
         """The last command was DATA, and was refused."""
-        self._output: list[bytes] = []
+        self._output = b""
 
     def start(self) -> None:
         """Greet the client (RFC 5321 §3.1)."""
-        self._output.append(self.session.server.greeting.octets)
+        self._output = self.session.server.greeting.octets
 
     @property
     def between_transactions(self) -> bool:
@@ -89,22 +92,21 @@ class Dialogue:
         return SLOWED if session.errors >= session.server.limits.errors_slow else 0.0
 
     def take_output(self) -> bytes:
-        output = self._output
-        octets = output[0] if len(output) == 1 else b"".join(output)
-        output.clear()
+        octets, self._output = self._output, b""
         return octets
 
     def advance(self) -> Need:
         """Do all that the input is enough for, but not more than a hundred things at once."""
         session = self.session
         for _ in range(_AT_ONCE):
-            if session.incoming is not None:
-                if not session.incoming.take(self.input):
+            incoming = session.incoming
+            if incoming is None:
+                if not self.input:
                     return Need.INPUT
-                incoming, session.incoming = session.incoming, None
-                need = self._say(incoming.answer(session))
-            elif self.input:
                 need = self._command()
+            elif incoming.take(self.input):
+                session.incoming = None
+                need = self._say(incoming.answer(session))
             else:
                 return Need.INPUT
             if need is not None:
@@ -118,7 +120,7 @@ class Dialogue:
     def refuse(self, reply: Reply) -> None:
         """Say a last word that no command asked for; the caller closes."""
         self.cut_off = True
-        self._output.append(reply.octets)
+        self._output += reply.octets
 
     def close(self) -> None:
         """The connection is gone: nothing is left of a transaction that was open."""
@@ -190,11 +192,11 @@ class Dialogue:
             session.errors += 1
             if session.errors >= session.server.limits.errors_close and reply is not handlers.IDLE:
                 reply = _TOO_MANY_ERRORS
-        if reply.after is After.START_TLS and len(self.input):
+        if reply.after is _START_TLS and len(self.input):
             # RFC 3207 §6: commands sent along with STARTTLS may be an attacker's
             reply = _INJECTED
-        self._output.append(reply.octets)
-        if reply.after is After.CLOSE:
+        self._output += reply.octets
+        if reply.after is _CLOSE:
             self.cut_off = reply is not handlers.CLOSING
             return Need.CLOSE
-        return Need.TLS if reply.after is After.START_TLS else None
+        return Need.TLS if reply.after is _START_TLS else None

@@ -135,9 +135,12 @@ class Session(Struct):
         transaction, self.transaction = self.transaction, None
         assert transaction is not None
         assert transaction.message is not None
-        refused = isinstance(result, Reply)
+        if isinstance(result, Reply):
+            event, reason, files = "message-refused", f"{result.code} {result.lines[0]}", None
+        else:
+            event, reason, files = "message-accepted", None, list(result.files)
         self.log.event(
-            "message-refused" if refused else "message-accepted",
+            event,
             id=transaction.message.intake.id,
             client=self.peer.address,
             tls=self.peer.encryption.version if self.peer.encryption else None,
@@ -145,9 +148,9 @@ class Session(Struct):
             recipients=[str(recipient.mailbox) for recipient in transaction.recipients],
             size=transaction.message.decoder.size,
             seconds=self.server.clock() - self._begun,
-            reason=f"{result.code} {result.lines[0]}" if isinstance(result, Reply) else None,
+            reason=reason,
             cause=transaction.message.cause and str(transaction.message.cause),
-            files=None if isinstance(result, Reply) else list(result.files),
+            files=files,
         )
         if isinstance(result, Reply):
             return result
