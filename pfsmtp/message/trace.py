@@ -87,12 +87,17 @@ def return_path(reverse_path: Mailbox | None, line_end: bytes = CRLF) -> bytes:
 
 def delivered_to(mailbox: Mailbox, line_end: bytes = CRLF) -> bytes:
     """The Delivered-To field: which address this copy is for."""
-    return b"Delivered-To: " + _BREAKS.sub("?", str(mailbox)).encode() + line_end
+    return b"Delivered-To: " + _on_one_line(mailbox).encode() + line_end
 
 
 def path(mailbox: Mailbox | None) -> str:
     """`<local-part@domain>`, or `<>` for the null reverse-path; always on one line."""
-    return "<" + _BREAKS.sub("?", str(mailbox)) + ">" if mailbox else "<>"
+    return f"<{_on_one_line(mailbox)}>" if mailbox else "<>"
+
+
+def _on_one_line(mailbox: Mailbox) -> str:
+    text = str(mailbox)
+    return text if text.isprintable() else _BREAKS.sub("?", text)
 
 
 def _hello(origin: Origin) -> str:

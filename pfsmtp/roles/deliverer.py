@@ -253,13 +253,17 @@ class Deliverer:
 
     def _deliver(self, lease: Lease) -> None:
         entry = lease.entry
-        pending = [number for number, each in enumerate(entry.addressees) if each.pending]
+        pending, recipients = [], []
+        for number, addressee in enumerate(entry.addressees):
+            if addressee.pending:
+                pending.append(number)
+                recipients.append(addressee.recipient)
         report = self._relay.deliver(
             Mail(
                 entry.id,
                 entry.domain,
                 entry.envelope,
-                [entry.addressees[number].recipient for number in pending],
+                recipients,
                 lease.body,
                 entry.eight_bit,
                 entry.long_lines,

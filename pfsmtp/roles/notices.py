@@ -47,11 +47,10 @@ class Notices:
     def tell(self, lease: Lease, *, now: float) -> None:
         """Send what is owed. Raises DeliveryFailure, and it stays owed."""
         entry = lease.entry
-        owed = {
-            number: each.outcome
-            for number, each in enumerate(entry.addressees)
-            if each.owed and each.outcome is not None
-        }
+        owed = {}
+        for number, each in enumerate(entry.addressees):
+            if each.owed and each.outcome is not None:
+                owed[number] = each.outcome
         if not owed:
             return
         wanted = sorted(self.owed(entry, owed))

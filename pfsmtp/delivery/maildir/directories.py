@@ -95,9 +95,9 @@ class Maildirs:
         known.checked = now
         return known
 
-    def filesystem_of(self, maildirs: Sequence[Maildir]) -> Filesystem | None:
-        """What may be synced in place of each of these, for one message; None: each itself."""
-        return self._filesystems.instead_of([each.new for each in maildirs])
+    def filesystem_of(self, directories: Sequence[Directory]) -> Filesystem | None:
+        """What may be synced in place of each `new/`, for one message; None: each itself."""
+        return self._filesystems.instead_of(directories)
 
     def forget(self, logins: Iterable[str]) -> None:
         """Open the Maildirs of these anew next time."""

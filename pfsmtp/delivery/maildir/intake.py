@@ -110,7 +110,7 @@ class MaildirIntake:
         except OSError as cause:
             self._give_up(cause)
         self._forget()
-        return Receipt(self.id, tuple(place.path for place in places))
+        return Receipt(self.id, tuple([place.path for place in places]))
 
     def abort(self) -> None:
         first = self._first
@@ -120,19 +120,14 @@ class MaildirIntake:
         self._forget()
 
     def _deliver(self) -> list[_Place]:
-        places = [self._place(copy) for copy in self._copies]
-        deliver_all(
-            [
-                (
-                    place.maildir.tmp,
-                    place.name,
-                    (self._head(copy), *self._chunks),
-                    place.maildir.new,
-                )
-                for copy, place in zip(self._copies, places, strict=True)
-            ],
-            self._shop.maildirs.filesystem_of([place.maildir for place in places]),
-        )
+        places, directories, deliveries = [], [], []
+        for copy in self._copies:
+            place = self._place(copy)
+            maildir, octets = place.maildir, (self._head(copy), *self._chunks)
+            places.append(place)
+            directories.append(maildir.new)
+            deliveries.append((maildir.tmp, place.name, octets, maildir.new))
+        deliver_all(deliveries, self._shop.maildirs.filesystem_of(directories))
         return places
 
     def _deliver_large(self) -> list[_Place]:
