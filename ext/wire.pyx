@@ -497,7 +497,7 @@ cdef class ReplyReader:
             self._position += length + 2
             if last:
                 lines, self._lines = self._lines, []
-                return self._make(code, lines)
+                return self._make(code, line[0] - 48, lines)
             self._code = code
             if len(self._lines) == self._most:
                 raise BadReply(f"a reply of more than {self._most} lines")

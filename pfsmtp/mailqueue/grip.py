@@ -92,8 +92,7 @@ class Grip:
             files.segments.spoil(segment, self._pen)
             raise
 
-    @property
-    def finished(self) -> bool:
+    def is_finished(self) -> bool:
         return self.state.phase is Phase.FINISHED
 
     def _begin(self, id: int) -> None:
@@ -110,7 +109,7 @@ class Grip:
         self.unit = unit = head.unit(unit_of(self.place))
         self.block = Block(self._read(unit.start, unit.end))
         self.state = self._written = unit.state(self.block)
-        if self.finished:
+        if self.is_finished():
             raise Gone
 
     def read_body(self) -> bytes:
@@ -155,7 +154,7 @@ class Grip:
 
     def end(self) -> None:
         """Make the state durable, and let go. Raises OSError, and the unit stays locked."""
-        if self.finished and self.head.measures.outside:
+        if self.is_finished() and self.head.measures.outside:
             self.write()
             self._remove_body()
         if self.state is self._written:

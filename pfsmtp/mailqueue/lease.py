@@ -87,7 +87,7 @@ class UnitLease:
             self._counted = True
             grip.state = state.attempted(grip.state, self._files.clock())
         grip.state = state.record(grip.state, outcomes, owed)
-        if not grip.finished and any(outcome.is_final for outcome in outcomes.values()):
+        if not grip.is_finished() and any(outcome.is_final for outcome in outcomes.values()):
             self._write()
             self._obey()
         self.finish()
@@ -115,7 +115,7 @@ class UnitLease:
 
     def finish(self) -> None:
         """End it if nothing is left to do."""
-        if self._grip.finished and not self.ended:
+        if self._grip.is_finished() and not self.ended:
             self._end()
 
     def end_again(self) -> bool:

@@ -127,9 +127,9 @@ class Connection:
         output = dialogue.take_output()
         if output and self._session.errors and dialogue.pause:
             self._sleep(dialogue.pause)
-        wait = self._budget(replied=output != b"")
+        wait = self._budget(output)
         # What is under way is not broken off.
-        wake = self._wake if dialogue.between_transactions else NEVER
+        wake = self._wake if dialogue.is_between_transactions() else NEVER
         try:
             if wait <= 0.0:
                 # There may be input: who never pauses has no more time than who does.
@@ -151,13 +151,13 @@ class Connection:
         """Seconds that who came as we were told to stop has left for a first transaction."""
         return 0.0 if self._session.messages else self._began + _GRACE - self._clock()
 
-    def _budget(self, *, replied: bool) -> float:
+    def _budget(self, output: bytes) -> float:
         """Seconds in which the next input must come; none are left when it is not positive."""
         now = self._clock()
         limits = self._limits
         if self._session.incoming is None:
             self._message_began = None
-            if replied:
+            if output:
                 self._command_began = now
             ends = self._command_began + limits.command
             return (ends if ends < self._ends else self._ends) - now

@@ -77,9 +77,12 @@ class ReplyReader(Generic[Reply]):
     """Whether nothing is left that nobody has asked for."""
 
     def __init__(
-        self, make: Callable[[int, list[bytes]], Reply], *, longest: int, most: int
+        self, make: Callable[[int, int, list[bytes]], Reply], *, longest: int, most: int
     ) -> None:
-        """`make` makes a reply of its code and its lines, those without code and line end."""
+        """`make` makes a reply of its code, the first digit of that, and its lines.
+
+        Those are without code and line end.
+        """
     def feed(self, octets: bytes) -> None:
         """Take what has come in."""
     def next(self) -> Reply | None:

@@ -17,8 +17,7 @@ from pfsmtp.smtp.status import Status
 class After(Enum):
     """What the server does once a reply has left."""
 
-    NEXT_COMMAND = auto()
-    READ_DATA = auto()
+    GO_ON = auto()
     START_TLS = auto()
     CLOSE = auto()
 
@@ -29,7 +28,7 @@ class Reply(Struct, frozen=True, gc=False):
     code: int
     text: str | tuple[str, ...]
     detail: tuple[int, int] | None = None
-    after: After = After.NEXT_COMMAND
+    after: After = After.GO_ON
     octets: bytes = b""
     """All lines as they go on the wire, in one piece (RFC 5321 §4.2.1); made of the others."""
 

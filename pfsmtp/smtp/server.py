@@ -42,8 +42,8 @@ _NOT_SMTP = Reply(554, "This is an SMTP server", (5, 1), After.CLOSE)
 _UNASKED = Reply(554, "The message came before it was asked for", (5, 1), After.CLOSE)
 _INJECTED = Reply(554, "Nothing may follow STARTTLS before TLS is up", (5, 1), After.CLOSE)
 
-# Members by names of their own: `Enum` takes its time to find them.
-_CLOSE, _START_TLS = After.CLOSE, After.START_TLS
+# By a name of its own: `Enum` takes its time to find a member.
+_GO_ON = After.GO_ON
 
 _OTHER_PROTOCOLS = frozenset((b"GET", b"POST", b"PUT", b"HEAD", b"OPTIONS", b"CONNECT", b"DELETE"))
 _TLS_HANDSHAKE = 0x16  # RFC 8446 §5.1: ContentType handshake
@@ -80,9 +80,8 @@ class Dialogue:
         """Greet the client (RFC 5321 §3.1)."""
         self._output = self.session.server.greeting.octets
 
-    @property
-    def between_transactions(self) -> bool:
-        """Nothing would be broken off if the dialogue ended here."""
+    def is_between_transactions(self) -> bool:
+        """Whether nothing would be broken off if the dialogue ended here."""
         return self.session.transaction is None and self.session.incoming is None
 
     @property
@@ -129,7 +128,7 @@ class Dialogue:
     @property
     def _may_end(self) -> bool:
         # Who has just connected and is turned away would have been refused, in effect.
-        return self.between_transactions and self.session.messages > 0
+        return self.is_between_transactions() and self.session.messages > 0
 
     def _command(self) -> Need | None:
         """Carry out the next command; None when there may be another."""
@@ -153,10 +152,13 @@ class Dialogue:
         except DeliveryFailure as failure:
             reply = refusal(failure)
             self.session.report(failure)
-        if reply is not None and reply.code >= 400:
+        if reply is None:
+            self._data_refused = False
+            return None
+        if reply.code >= 400:
             return self._refuse(verb, argument, reply)
         self._data_refused = False
-        return None if reply is None else self._say(reply)
+        return self._say(reply)
 
     def _refuse(self, verb: bytes, argument: bytes, reply: Reply) -> Need | None:
         session = self.session
@@ -192,11 +194,19 @@ class Dialogue:
             session.errors += 1
             if session.errors >= session.server.limits.errors_close and reply is not handlers.IDLE:
                 reply = _TOO_MANY_ERRORS
-        if reply.after is _START_TLS and len(self.input):
+        if reply.after is not _GO_ON:
+            return self._say_last(reply)
+        self._output += reply.octets
+        return None
+
+    def _say_last(self, reply: Reply) -> Need:
+        """Say what ends the dialogue, or its part in clear."""
+        if reply.after is After.START_TLS:
+            if not self.input:
+                self._output += reply.octets
+                return Need.TLS
             # RFC 3207 §6: commands sent along with STARTTLS may be an attacker's
             reply = _INJECTED
         self._output += reply.octets
-        if reply.after is _CLOSE:
-            self.cut_off = reply is not handlers.CLOSING
-            return Need.CLOSE
-        return Need.TLS if reply.after is _START_TLS else None
+        self.cut_off = reply is not handlers.CLOSING
+        return Need.CLOSE

@@ -162,14 +162,14 @@ def fuzz_client(octets: bytes) -> None:
         return
     recipients = [Recipient(Mailbox(name, "example.org")) for name in ("a", "b", "c")]
     envelope = Envelope(Mailbox("sender", "example.net"), tuple(recipients))
-    while client.is_usable:
+    while client.is_usable():
         result = _listen(
             client.transact(envelope, recipients, content=OctetsContent(b".a\r\nb\r\n")), pieces
         )
         assert len(result.outcomes) == len(recipients)
         assert all(outcome.text.isprintable() for outcome in result.outcomes if not outcome.command)
         if result.failure is not None:
-            assert not client.is_usable
+            assert not client.is_usable()
 
 
 def _listen(dialogue: Dialogue[T], pieces: Iterator[bytes]) -> T:

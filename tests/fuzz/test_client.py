@@ -242,7 +242,7 @@ class ClientMachine(RuleBasedStateMachine):
     @property
     def is_over(self) -> bool:
         """Nothing is under way, and nothing more can be."""
-        usable = self.greeted and self.client.is_usable and not self.dead
+        usable = self.greeted and self.client.is_usable() and not self.dead
         return self.dialogue is None and not usable
 
     def say(self, octets: bytes, code: int) -> None:
@@ -325,7 +325,7 @@ class ClientMachine(RuleBasedStateMachine):
             if outcome.kind is Kind.FAILED and outcome.status.subject != 6:
                 assert any(code >= 500 for code in self.remote.finals), outcome
         if result.failure is not None or self.heard_last_words:
-            assert not self.client.is_usable
+            assert not self.client.is_usable()
 
     def content_as_sent(self) -> bytes:
         octets = b"".join(piece or b"" for piece in self.content.octets)

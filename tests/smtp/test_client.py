@@ -68,7 +68,7 @@ def test_reply_behind_the_last_one_makes_the_connection_useless() -> None:
     result = result_of(dialogue, b"250 stored\r\n250 stored\r\n")
     assert result.outcomes[0].kind is Kind.DELIVERED
     assert client.failure is None
-    assert not client.is_usable
+    assert not client.is_usable()
 
 
 def test_more_replies_than_commands_deliver_nothing() -> None:
@@ -77,7 +77,7 @@ def test_more_replies_than_commands_deliver_nothing() -> None:
     next(dialogue)
     result = result_of(dialogue, GROUP_TAKEN + b"250 stored\r\n")
     assert result.outcomes[0].kind is Kind.DEFERRED
-    assert not client.is_usable
+    assert not client.is_usable()
 
 
 def test_rfc3207_5_octets_in_clear_behind_starttls_are_never_used() -> None:
@@ -110,7 +110,7 @@ def test_last_words_of_a_host_that_hangs_up_in_the_message(
     result = result_of(dialogue, LinkLost("hung up", sent=False, last_words=words))
     outcome = result.outcomes[0]
     assert (outcome.kind, str(outcome.status), outcome.uncertain) == (kind, status, False)
-    assert not client.is_usable
+    assert not client.is_usable()
 
 
 def test_last_words_instead_of_a_reply() -> None:
@@ -150,7 +150,7 @@ def test_message_that_cannot_be_read_is_not_sent_in_part() -> None:
     next(dialogue)
     result = result_of(dialogue, GROUP_TAKEN)
     assert (result.outcomes[0].kind, result.outcomes[0].text) == (Kind.DEFERRED, "damaged")
-    assert not client.is_usable
+    assert not client.is_usable()
 
 
 def test_large_message_is_sent_in_pieces_and_the_dot_with_the_last() -> None:
@@ -193,7 +193,7 @@ def test_reply_to_the_message_before_it_was_sent_leaves_nothing_uncertain(
     next(dialogue)
     outcome = result_of(dialogue, GROUP_TAKEN + early).outcomes[0]
     assert (outcome.kind, outcome.text, outcome.uncertain) == (kind, text, False)
-    assert not client.is_usable
+    assert not client.is_usable()
 
 
 def test_host_that_closes_behind_a_reply_is_not_told_more() -> None:

@@ -124,7 +124,7 @@ class Player:
 
     def check_state(self, state: str) -> None:
         if state in ("usable", "unusable"):
-            assert self.client.is_usable == (state == "usable")
+            assert self.client.is_usable() == (state == "usable")
             return
         assert self.result is not None
         if state == "untouched":

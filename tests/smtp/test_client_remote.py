@@ -38,10 +38,10 @@ def reply(octets: bytes) -> RemoteReply:
 def test_replies_are_the_same_however_they_come(size: int) -> None:
     octets = b"220 a\r\n250-b\r\n250-\r\n250\r\n354 c d\r\n571-x\r\n571 y\r\n"
     assert read(octets, size) == [
-        RemoteReply(220, [b"a"]),
-        RemoteReply(250, [b"b", b"", b""]),
-        RemoteReply(354, [b"c d"]),
-        RemoteReply(571, [b"x", b"y"]),
+        RemoteReply(220, 2, [b"a"]),
+        RemoteReply(250, 2, [b"b", b"", b""]),
+        RemoteReply(354, 3, [b"c d"]),
+        RemoteReply(571, 5, [b"x", b"y"]),
     ]
 
 
@@ -105,7 +105,8 @@ def read_apart(pieces: list[bytes]) -> list[tuple[int, list[bytes]] | str]:
     return found if reader.is_empty else [*found, "open"]
 
 
-def _both(code: int, lines: list[bytes]) -> tuple[int, list[bytes]]:
+def _both(code: int, digit: int, lines: list[bytes]) -> tuple[int, list[bytes]]:
+    assert digit == code // 100
     return code, lines
 
 

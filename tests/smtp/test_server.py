@@ -27,10 +27,10 @@ def test_draining_ends_the_dialogue_behind_the_transaction_that_is_under_way() -
     dialogue = make_dialogue(store)
     begin(dialogue)
     dialogue.draining = True
-    assert not dialogue.between_transactions
+    assert not dialogue.is_between_transactions()
     assert say(dialogue, "DATA", "a", ".") == ["354 Send ", "250 2.0.0"]
     assert len(store.messages) == 1
-    assert dialogue.between_transactions
+    assert dialogue.is_between_transactions()
     assert say(dialogue, "MAIL FROM:<a@example.net>") == ["421 4.3.2"]
 
 

@@ -228,7 +228,7 @@ class Attempt:
             return
         queue = list(self._pending)
         was_kept = connection.messages > 0
-        while queue and client.is_usable:
+        while queue and client.is_usable():
             group, queue = queue[:most], queue[most:]
             result = self._transact(connection, group, form)
             if result.untouched and was_kept and result.failure is not None:
@@ -276,7 +276,7 @@ class Attempt:
         if failure is None:
             self.reached = True
             shared.hosts.succeeded(connection.address)
-            if client.is_usable:
+            if client.is_usable():
                 shared.pool.give(self._key, connection)
             else:
                 connection.close()

@@ -71,10 +71,9 @@ class Client:
         self._encrypted = False
         self._must_reset = False  # a transaction may be open that never came to its end
 
-    @property
     def is_usable(self) -> bool:
         """Whether another message may be sent."""
-        return self.failure is None and self._talk.is_in_step
+        return self.failure is None and self._talk.is_in_step()
 
     # ------------------------------------------------------------------ opening
 

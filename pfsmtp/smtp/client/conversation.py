@@ -113,7 +113,6 @@ class Conversation:
         self._replies = reply_reader()
         self._unsent: list[bytes] = []
 
-    @property
     def is_in_step(self) -> bool:
         """Whether every reply has been asked for."""
         return self._replies.is_empty
@@ -153,7 +152,7 @@ class Conversation:
 
     def start_tls(self) -> Dialogue[None]:
         """Begin TLS. Raises TLSFailed."""
-        if not self.is_in_step:
+        if not self.is_in_step():
             # RFC 3207 §5: what came in clear behind the 220 may be anybody's, so it is never
             # taken for something that was said under TLS.
             raise TLSFailed("octets in clear before the handshake")

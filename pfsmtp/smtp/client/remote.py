@@ -36,12 +36,9 @@ class RemoteReply(Struct):
     """One reply: its code, and its lines without code and line end, as they came."""
 
     code: int
+    kind: int
+    """The code's first digit: 2 done, 3 go on, 4 not now, 5 no."""
     lines: list[bytes]
-
-    @property
-    def kind(self) -> int:
-        """The code's first digit: 2 done, 3 go on, 4 not now, 5 no."""
-        return self.code // 100
 
     @property
     def status(self) -> Status | None:
