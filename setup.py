@@ -22,6 +22,7 @@ MODULES = {
     "ext/logline.pyx": "pfsmtp._logline",
     "ext/wire.pyx": "pfsmtp.smtp._wire",
     "ext/path.pyx": "pfsmtp.smtp._path",
+    "ext/reply.pyx": "pfsmtp.smtp.client._reply",
     "ext/socketio.pyx": "pfsmtp.net._socketio",
     "ext/slot.pyx": "pfsmtp.mailqueue._slot",
 }

@@ -5,21 +5,17 @@ smuggled. A slow reference stands in the tests, and the two are held against eac
 """
 
 from pfsmtp.smtp._wire import (
-    BadReply,
     BareLineFeed,
     Decoder,
     Input,
     LineTooLong,
-    ReplyReader,
     dot_stuff,
 )
 
 __all__ = [
-    "BadReply",
     "BareLineFeed",
     "Decoder",
     "Input",
     "LineTooLong",
-    "ReplyReader",
     "dot_stuff",
 ]

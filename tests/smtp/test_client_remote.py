@@ -9,13 +9,14 @@ from hypothesis import strategies as st
 from pfsmtp.smtp.client.remote import (
     MAX_LINE,
     MAX_LINES,
+    BadReply,
     Capabilities,
     RemoteReply,
+    ReplyReader,
     read_capabilities,
     reply_reader,
 )
 from pfsmtp.smtp.status import Status
-from pfsmtp.smtp.wire import BadReply, ReplyReader
 from tests.smtp import reference
 
 

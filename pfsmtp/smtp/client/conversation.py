@@ -17,10 +17,9 @@ from typing import TypeAlias, TypeVar
 
 from msgspec import Struct
 
-from pfsmtp.smtp.client.remote import RemoteReply, reply_reader
+from pfsmtp.smtp.client.remote import BadReply, RemoteReply, reply_reader
 from pfsmtp.smtp.errors import DeliveryFailure
 from pfsmtp.smtp.status import Status
-from pfsmtp.smtp.wire import BadReply
 
 T = TypeVar("T")
 

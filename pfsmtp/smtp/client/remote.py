@@ -1,6 +1,6 @@
 """What another server says to us (RFC 5321 §4.2): its replies and its EHLO keywords, as values.
 
-Replies are read strictly (ext/wire.pyx), since a client that guesses where one ends takes the
+Replies are read strictly (ext/reply.pyx), since a client that guesses where one ends takes the
 answer to one command for the answer to another: lines end with CRLF, all lines of a reply have one
 code, and both a line and a reply have a limit. Whatever breaks this is a `BadReply`; the connection
 is of no use then.
@@ -18,8 +18,20 @@ from dataclasses import dataclass, field
 
 from msgspec import Struct
 
+from pfsmtp.smtp.client._reply import BadReply, ReplyReader
 from pfsmtp.smtp.status import Status
-from pfsmtp.smtp.wire import ReplyReader
+
+__all__ = [
+    "MAX_LINE",
+    "MAX_LINES",
+    "BadReply",
+    "Capabilities",
+    "RemoteReply",
+    "ReplyReader",
+    "clean",
+    "read_capabilities",
+    "reply_reader",
+]
 
 # RFC 5321 §4.5.3.1.5: a reply line has 512 octets at most; some servers write more.
 MAX_LINE = 4096
