@@ -23,9 +23,9 @@ from pfsmtp.mailqueue.segment import (
     GroupCommit,
     claim,
     kind_of,
+    offset_of,
     segment_of,
     settle,
-    slot_of,
     unit_of,
     unlock,
     write,
@@ -77,7 +77,7 @@ class Grip:
         self._size = kind_of(segment).size
         self.place = place
         self.durable = True
-        self._offset = slot_of(place) * self._size
+        self._offset = offset_of(place)
         self._lock_at = self._offset + unit_of(place)
         self._pen = files.segments.take(segment)
         try:

@@ -80,10 +80,8 @@ def let_go(files: Files, place: int, id: int) -> None:
                 files.announcer.tell_owner(domain, encode(whole, id))
 
 
-def settle_draft(files: Files, grip: Grip) -> None:
-    """Settle what a crash has left of a notice about this unit, a draft. Raises OSError."""
-    draft = grip.state.draft
-    assert draft is not None
+def settle_draft(files: Files, grip: Grip, draft: Draft) -> None:
+    """Settle what a crash has left of a notice about this unit. Raises OSError."""
     if not _was_put(files, draft):
         grip.state = state.forgo(grip.state)
         return

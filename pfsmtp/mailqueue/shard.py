@@ -168,8 +168,9 @@ class UnitShard:
         try:
             if grip.unit.wish(grip.block) is not None:
                 grip.obey(now=now)
-            if grip.state.draft is not None and _is_due(grip.state, now):
-                notices.settle_draft(self._files, grip)
+            draft = grip.state.draft
+            if draft is not None and _is_due(grip.state, now):
+                notices.settle_draft(self._files, grip, draft)
             if _is_due(grip.state, now):
                 entry = entry_of(grip.head, grip.unit, grip.block, grip.state)
                 body = upkeep.check_body(self._files, grip.head, grip.read_body())

@@ -157,6 +157,6 @@ def _settled(state: State, progress: Iterable[Progress]) -> State:
     """With this progress; finished once nobody is pending and nobody is owed a notice."""
     progress = tuple(progress)
     for each in progress:
-        if each.owed or each.outcome is None or not each.outcome.is_final:
+        if each.owed or each.pending:
             return replace(state, progress=progress)
     return replace(state, progress=progress, phase=Phase.FINISHED, draft=None)

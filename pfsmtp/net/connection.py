@@ -117,7 +117,7 @@ class Connection:
     def _give_way(self) -> None:
         """Send what has gathered in the midst of a long group, and let others have their turn."""
         dialogue = self.dialogue
-        self._sleep(dialogue.pause or _TURN)
+        self._sleep(dialogue.pause() or _TURN)
         self._stream.send(dialogue.take_output(), self._limits.command)
         self._command_began = self._clock()
 
@@ -125,8 +125,8 @@ class Connection:
         """Send what has gathered and wait for more; False when there will be no more."""
         dialogue = self.dialogue
         output = dialogue.take_output()
-        if output and self._session.errors and dialogue.pause:
-            self._sleep(dialogue.pause)
+        if output and (pause := dialogue.pause()):
+            self._sleep(pause)
         wait = self._budget(output)
         # What is under way is not broken off.
         wake = self._wake if dialogue.is_between_transactions() else NEVER

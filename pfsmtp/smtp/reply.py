@@ -50,10 +50,8 @@ class Reply(Struct, frozen=True, gc=False):
         return self.code >= 400
 
     def _encode(self) -> bytes:
-        code, text = self.code, self.text
+        code = self.code
         status = f"{self.status} " if self.detail else ""
-        if isinstance(text, str):
-            return f"{code} {status}{text}\r\n".encode("utf-8", "replace")
-        *first, last = text
+        *first, last = self.lines
         wire = "".join([f"{code}-{status}{line}\r\n" for line in first])
         return f"{wire}{code} {status}{last}\r\n".encode("utf-8", "replace")

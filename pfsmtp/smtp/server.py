@@ -84,7 +84,6 @@ class Dialogue:
         """Whether nothing would be broken off if the dialogue ended here."""
         return self.session.transaction is None and self.session.incoming is None
 
-    @property
     def pause(self) -> float:
         """Seconds to wait before sending: clients that keep erring are slowed."""
         session = self.session
@@ -152,13 +151,10 @@ class Dialogue:
         except DeliveryFailure as failure:
             reply = refusal(failure)
             self.session.report(failure)
-        if reply is None:
-            self._data_refused = False
-            return None
-        if reply.code >= 400:
+        if reply is not None and reply.code >= 400:
             return self._refuse(verb, argument, reply)
         self._data_refused = False
-        return self._say(reply)
+        return None if reply is None else self._say(reply)
 
     def _refuse(self, verb: bytes, argument: bytes, reply: Reply) -> Need | None:
         session = self.session

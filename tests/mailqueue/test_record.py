@@ -37,7 +37,7 @@ states = st.builds(
     State,
     st.lists(progress, min_size=1, max_size=8).map(tuple),
     times,
-    st.sampled_from([phase for phase in Phase if phase is not Phase.FINISHED]),
+    st.sampled_from(Phase),
     st.integers(0, 1 << 31),
     st.integers(0, 0xFFFF),
     st.none() | times,
@@ -52,6 +52,19 @@ states = st.builds(
         st.lists(st.integers(0, 999), max_size=3).map(tuple),
     ),
 )
+
+
+def kept(state: State) -> State:
+    """What is kept of a state where there is room: of one that is finished, only that it is."""
+    if state.phase is not Phase.FINISHED:
+        return state
+    return State(
+        (Progress(),) * len(state.progress),
+        state.next_attempt,
+        state.phase,
+        state.version,
+        state.attempts,
+    )
 
 
 def bare(state: State) -> State:
@@ -70,9 +83,9 @@ def without_words(progress: Progress) -> Progress:
 @given(states)
 def test_state_is_read_as_written_where_there_is_room(state: State) -> None:
     octets = record.encode(state, SEED, 1 << 20)
-    assert bare(record_of(octets)) == bare(state)
+    assert bare(record_of(octets)) == bare(kept(state))
     if all(len(repr(each)) < 600 for each in (*state.progress, state.reason)):
-        assert record_of(octets) == state
+        assert record_of(octets) == kept(state)
 
 
 @given(states, st.sampled_from([1, 5]))
@@ -80,7 +93,7 @@ def test_any_state_fits_the_room_that_is_kept_for_it(state: State, units: int) -
     room = record.room_for(len(state.progress), units)
     octets = record.encode(state, SEED, room)
     assert len(octets) <= room
-    assert bare(record_of(octets)) == bare(state)
+    assert bare(record_of(octets)) == bare(kept(state))
 
 
 @pytest.mark.parametrize("recipients", [100, 1000, 5000])

@@ -128,10 +128,10 @@ def test_message_over_the_limit_is_not_kept_beyond_it() -> None:
 def test_errors_are_forgiven_once_a_message_is_accepted_and_slow_before() -> None:
     dialogue = make_dialogue(limits=Limits(errors_slow=2, errors_close=4))
     say(dialogue, "X", "X")
-    assert dialogue.pause > 0
+    assert dialogue.pause() > 0
     begin(dialogue)
     say(dialogue, "DATA", ".")
-    assert dialogue.pause == 0
+    assert dialogue.pause() == 0
 
 
 @pytest.mark.parametrize("command", ["NOOP", "RSET", "HELP", "EHLO client", "HELO client"])
@@ -139,10 +139,10 @@ def test_commands_that_bring_no_mail_are_slowed_and_then_end_the_dialogue(comman
     dialogue = make_dialogue(limits=Limits(idle_commands=3, errors_slow=2, errors_close=4))
     for _ in range(4):
         assert say(dialogue, command)[-1][:1] == "2"
-        assert dialogue.pause == 0
+        assert dialogue.pause() == 0
     for _ in range(2):
         assert say(dialogue, command)[-1][:1] == "2"
-        assert dialogue.pause > 0
+        assert dialogue.pause() > 0
     dialogue.input.feed(f"{command}\r\n".encode())
     assert dialogue.advance() is Need.CLOSE
     assert dialogue.take_output().startswith(b"421 4.7.0 Too many commands that bring no mail")
