@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import smtplib
 import subprocess
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import loads
 import pytest
 from aiosmtpd.controller import Controller
 from aiosmtpd.smtp import SMTP, Envelope, Session
+from bare import Bare
 from disk import DiskAlone
 from inbound import WORDS, IntoMaildirs
 from loads import Cell, RunFailedError, compiled, compiled_load, run_load
@@ -137,3 +140,25 @@ def test_disk_alone_delivers_whole_messages(site: Site) -> None:
         server.deliver(Cell(4, 1024), 25)
         files = list(server.new_directories()[0].iterdir())
     assert [file.stat().st_size for file in files] == [1024] * 50
+
+
+def test_bare_server_stores_whole_messages(site: Site) -> None:
+    needs.tool("cc", package="gcc")
+    program = compiled("bare.c", site.root)
+    text = "Subject: bare\r\n\r\n" + "x" * 1000
+    with running(Bare(site.fresh("bare"), program, processes=2)) as server:
+
+        def send(messages: int) -> None:
+            with smtplib.SMTP("127.0.0.1", server.port, timeout=10) as client:
+                for _ in range(messages):
+                    client.sendmail("load@bench.test", "u@bench.test", text)
+
+        # Together, so that one syncs for others, and enough for a file system to be synced.
+        with ThreadPoolExecutor(16) as clients:
+            list(clients.map(send, [5] * 16))
+        maildir = server.new_directories()[0].parent
+        stored = [path.read_text() for path in (maildir / "new").iterdir()]
+        left = list((maildir / "tmp").iterdir())
+    assert len(stored) == 80
+    assert all(each.endswith(text.replace("\r\n", "\n") + "\n") for each in stored)
+    assert left == []

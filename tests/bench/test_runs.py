@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import bare
 import pytest
 from loads import Cell
 from runs import Run, plot, table
@@ -75,3 +76,17 @@ def test_picture_is_made_of_any_cells(tmp_path: Path) -> None:
         runs = [run(str(cell), "pfsmtp", rate=100, cpu=1) for cell in cells]
         plot(tmp_path / "plot.svg", runs, cells, title="of a test")
         assert "</svg>" in (tmp_path / "plot.svg").read_text()
+
+
+def test_table_beside_the_bare_server_has_its_ratios_to_postfix_too() -> None:
+    runs = [
+        run("10:1k", "postfix", rate=100, cpu=2.0),
+        run("10:1k", "pfsmtp", rate=250, cpu=0.5),
+        run("10:1k", "bare", rate=310, cpu=0.3),
+    ]
+    row = bare.table(runs, [Cell(10, 1024)]).splitlines()[2]
+    cells = [text.strip() for text in row.strip("|").split("|")]
+    assert [text.split(" ")[0] for text in cells] == [
+        *("10:1k", "100", "250", "2.50", "310", "3.10"),
+        *("2.00", "0.50", "0.25", "0.30", "0.15", "0.0%"),
+    ]
