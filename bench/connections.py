@@ -4,7 +4,7 @@
    the server is added up (PSS), and one more client delivers a message and is timed.
 2. Idle: CPU time of all processes in `--idle` seconds, with no connection open, and with as many as
    in the last row.
-3. Start: from the start of the program to its first 250 for a message.
+3. Start: from the start of the program to its first 250 for a message, inbound and outbound.
 
     bench/connections.py                    up to 10,000 connections, Postfix up to 2,000
     bench/connections.py --quick            up to 500
@@ -28,6 +28,7 @@ from comparison import Bench, add_server_options
 from dialogue import Client, UnexpectedReplyError, message
 from measure import markdown_table, memory_kib
 from peers import DOMAIN, PeerError, Pfsmtp, Postfix, Server, Site, running
+from relays import PfsmtpRelay, PostfixRelay
 from runs import text_of
 
 OPEN = (0, 500, 2000, 10_000)
@@ -81,6 +82,14 @@ def make(name: str, site: Site, options: argparse.Namespace, *, connections: int
     # Each process may have to take all: the kernel does not share them out evenly.
     settings = f"[workers]\nconnections = {most}\n{options.settings}"
     return Pfsmtp(directory, certificate, command=options.pfsmtp, settings=settings)
+
+
+def make_relay(name: str, site: Site, options: argparse.Namespace) -> Server:
+    """A server that relays what it takes."""
+    directory, certificate = site.fresh(f"{name}-relay"), site.certificate()
+    if name == Postfix.name:
+        return PostfixRelay(directory, certificate, destinations=[DOMAIN])
+    return PfsmtpRelay(directory, certificate, command=options.pfsmtp, settings=options.settings)
 
 
 @contextmanager
@@ -175,14 +184,21 @@ class Measurement:
                     f"  {name} {row.connections}: {row.memory_kib / 1024:.1f} MiB", file=sys.stderr
                 )
             self.rests.append(measure_rest(server, counts[-1], self.options.idle))
+        for role in ("inbound", "outbound"):
+            self.starts.append(Starts(f"{name} {role}", self._measure_starts(name, role)))
+
+    def _measure_starts(self, name: str, role: str) -> list[float]:
         starts = []
         for _ in range(self.options.starts):
-            server = make(name, self._site, self.options, connections=SPARE)
+            if role == "outbound":
+                server = make_relay(name, self._site, self.options)
+            else:
+                server = make(name, self._site, self.options, connections=SPARE)
             try:
                 starts.append(measure_start(server))
             finally:
                 server.stop()
-        self.starts.append(Starts(name, starts))
+        return starts
 
 
 def memory_table(rows: Sequence[Held]) -> str:

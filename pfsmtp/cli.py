@@ -35,7 +35,7 @@ def main(arguments: list[str] | None = None) -> int:
         from pfsmtp.sendmail import command as sendmail
 
         return sendmail.main(["sendmail", *for_sendmail])
-    parser = _parser()
+    parser = _parser(given)
     options = parser.parse_args(given)
     if options.command == "sendmail":
         parser.error("sendmail comes first, or right after -c FILE")
@@ -66,13 +66,12 @@ def _sendmail_arguments(given: list[str]) -> list[str] | None:
     return None
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser(given: list[str]) -> argparse.ArgumentParser:
+    """The parser for this command line: of the commands, only those in it have their options."""
     import argparse
     from pathlib import Path
 
     from pfsmtp import __version__
-    from pfsmtp.crashtest.arguments import add_to as add_crashtest
-    from pfsmtp.operator.arguments import add_to as add_queue
 
     parser = argparse.ArgumentParser(
         prog="pfsmtp",
@@ -86,14 +85,25 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"pfsmtp {__version__}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", prog="pfsmtp -c FILE")
-    add_queue(commands.add_parser("queue", help="see and steer what waits in the queue"))
-    add_crashtest(commands.add_parser("crashtest", help="kill the server, and count what is lost"))
+    queue = commands.add_parser("queue", help="see and steer what waits in the queue")
+    if "queue" in given:
+        from pfsmtp.operator.arguments import add_to as add_queue
+
+        add_queue(queue)
+    crashtest = commands.add_parser("crashtest", help="kill the server, and count what is lost")
+    if "crashtest" in given:
+        from pfsmtp.crashtest.arguments import add_to as add_crashtest
+
+        add_crashtest(crashtest)
     commands.add_parser("sendmail", help="send a message as sendmail(8); -c is not required")
     return parser
 
 
 def _serve(path: Path) -> int:
+    import gc
+
     _settle()
+    gc.disable()  # for the imports: nothing of them is garbage, and it takes time to find that out
     from pfsmtp import config as configuration
     from pfsmtp.compose import MailService
     from pfsmtp.log import Log
@@ -113,6 +123,7 @@ def _serve(path: Path) -> int:
         )
     except (configuration.ConfigError, ServiceError, OSError) as error:
         return _fail(str(error))
+    gc.enable()
     notifier = Notifier(os.environ)
     service = MailService(path, log, listen_fds(os.environ, pid=os.getpid()))
     timing = Timing(stop=config.workers.drain, retire=config.limits.session)

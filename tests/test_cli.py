@@ -81,3 +81,17 @@ def test_configuration_that_is_not_there_is_named(tmp_path: Path) -> None:
     assert called.returncode == 1
     assert str(tmp_path / "none.toml") in called.stderr
     assert "Traceback" not in called.stderr
+
+
+@pytest.mark.parametrize("name", ["inbound.toml", "outbound.toml"])
+def test_start_waits_for_no_import_that_can_come_later(name: str) -> None:
+    relaying = {"dns", "pfsmtp.delivery.relay", "pfsmtp.resolver"}
+    later = relaying | {"pfsmtp.crashtest", "pfsmtp.operator"}
+    code = (
+        "import sys; from pfsmtp.cli import main;"
+        f"main(['-c', 'conf/{name}', '--check']); print(sorted({later} & set(sys.modules)))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, cwd=ROOT
+    )
+    assert done.stdout.splitlines()[1:] == ["[]"], done.stderr

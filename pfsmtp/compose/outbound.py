@@ -1,28 +1,21 @@
 """Outbound: mail of this machine's programs into the queue, and from there to other hosts.
 
 Here are two kinds of worker: receivers, whose final delivery is the queue, and deliverers, who
-take the mail out again. The queue belongs to one server: its master holds the lock.
+take the mail out again (`relaying`). The queue belongs to one server: its master holds the lock.
 """
 
 from __future__ import annotations
 
-import os
-import random
 import time
 from collections.abc import Callable, Iterable
-from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from pfsmtp.compose.confinement import confine_deliverer
 from pfsmtp.compose.plan import Kind
 from pfsmtp.config import Outbound
-from pfsmtp.delivery.relay import Relay
-from pfsmtp.delivery.relay.connection import Budgets
-from pfsmtp.delivery.relay.way import CredentialsError, Way, read_credentials
 from pfsmtp.log import Log
-from pfsmtp.mailqueue import handover, resting
+from pfsmtp.mailqueue import handover
 from pfsmtp.mailqueue.guard import Guard, QueueInUse
-from pfsmtp.mailqueue.schedule import Schedule
 from pfsmtp.mailqueue.spool import Spool
 from pfsmtp.mailqueue.store import QueueStore
 from pfsmtp.message.trace import Dates
@@ -31,18 +24,14 @@ from pfsmtp.policy.limits import ClientLimits
 from pfsmtp.process.errors import ServiceError
 from pfsmtp.process.privileges import Identity
 from pfsmtp.process.service import Body, Context
-from pfsmtp.resolver import Resolver
-from pfsmtp.resolver.ourselves import Ourselves
-from pfsmtp.resolver.servers import NameServer
-from pfsmtp.roles.deliverer import Deliverer
-from pfsmtp.roles.notices import Notices
 from pfsmtp.roles.submission import Submissions
 from pfsmtp.sendmail.site import mailname
 from pfsmtp.smtp.address import Mailbox
-from pfsmtp.smtp.client import Credentials
 from pfsmtp.smtp.session import Server
-from pfsmtp.smtp.wire import dot_stuff
-from pfsmtp.tls import Trust, client_context, read_authorities
+from pfsmtp.tls import read_authorities
+
+if TYPE_CHECKING:
+    from pfsmtp.smtp.client import Credentials
 
 
 def hold_queue(config: Outbound, who: Identity | None, held: dict[Path, object]) -> None:
@@ -73,7 +62,7 @@ class OutboundPlan:
         """Raises ServiceError, TLSError."""
         self._config = config
         self._deliverers = config.workers.deliverers or 1
-        self.workers = (Kind("deliverer", self._deliverers, self.deliverer),)
+        self.workers = (Kind("deliverer", self._deliverers, self.deliverer, _import_relaying),)
         self._credentials = _credentials(config.relay.credentials)
         authorities = config.relay.authorities
         self._authorities = read_authorities(authorities) if authorities is not None else None
@@ -102,30 +91,16 @@ class OutboundPlan:
 
     def deliverer(self, context: Context, log: Log, numbers: Callable[[], int]) -> Body:
         """Make a deliverer, in its process."""
-        config = self._config
-        confine_deliverer(config, log)
-        schedule = Schedule(config.schedule, random.random)
-        return Deliverer(
+        from pfsmtp.compose import relaying
+
+        return relaying.deliverer(
+            self._config,
             context,
             self._queue(log, numbers).shard(context.index),
-            Relay(
-                self._way(),
-                config.relay,
-                budgets=Budgets(config.schedule.timeouts),
-                hostname=config.hostname,
-                dot_stuff=dot_stuff,
-                judge=Trust(),
-                log=log,
-                clock=time.monotonic,
-                random=random.random,
-            ),
-            schedule=schedule,
-            notices=Notices(config.hostname, self._postmaster, schedule, log, os.urandom),
-            most=config.workers.connections,
-            publish=partial(resting.publish, config.queue.directory, context.index),
+            authorities=self._authorities,
+            credentials=self._credentials,
+            postmaster=self._postmaster,
             log=log,
-            clock=time.monotonic,
-            wall_clock=time.time,
         )
 
     def _queue(self, log: Log, numbers: Callable[[], int]) -> Spool:
@@ -133,30 +108,19 @@ class OutboundPlan:
             self._config.queue.directory, deliverers=self._deliverers, log=log, number=numbers
         )
 
-    def _way(self) -> Way:
-        """To the hosts of the world, or to the one that the operator has named."""
-        relay = self._config.relay
-        resolver = Resolver.asking(
-            [NameServer(server.host, server.port) for server in relay.nameserver],
-            time.monotonic,
-            source=random.Random(),
-            # We listen on loopback alone: no other address leads back to us.
-            own=Ourselves(loopback=relay.loopback),
-        )
-        if relay.host is None:
-            return Way.to_exchangers(resolver, relay.port, client_context(verify=False))
-        return Way.to_smart_host(
-            resolver,
-            relay.host.name,
-            port=relay.host.port,
-            context=client_context(verify=True, authorities=self._authorities),
-            credentials=self._credentials,
-        )
+
+def _import_relaying() -> None:
+    """As much as all else; nobody but deliverers needs it, and receivers need not wait for it."""
+    from pfsmtp.compose import relaying  # noqa: F401
 
 
 def _credentials(path: Path | None) -> Credentials | None:
+    if path is None:
+        return None
+    from pfsmtp.delivery.relay.way import CredentialsError, read_credentials
+
     try:
-        return read_credentials(path) if path is not None else None
+        return read_credentials(path)
     except CredentialsError as error:
         raise ServiceError(str(error)) from error
 

@@ -16,11 +16,15 @@ from pfsmtp.smtp.session import Server
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """A kind of worker beside the receivers; `make` is called in its process."""
+    """A kind of worker beside the receivers; `make` is called in its process.
+
+    `prepare` is called in the master before, as `process.service.Role` has it.
+    """
 
     name: str
     count: int
     make: Callable[[Context, Log, Callable[[], int]], Body]
+    prepare: Callable[[], None]
 
 
 class Plan(Protocol):

@@ -73,7 +73,7 @@ class MailService:
         receive = partial(self._receiver, config, plan, listeners, tls)
         roles = [Role("receiver", receivers, receive, core=up)]
         roles += [
-            Role(kind.name, kind.count, partial(self._further, config, kind), core=down)
+            Role(kind.name, kind.count, partial(self._further, config, kind), down, kind.prepare)
             for kind in plan.workers
         ]
         # What there is now stays: no worker need look at it again, and so no page be copied.

@@ -39,6 +39,8 @@ class Nursery:
 
     def spawn(self, crew: Crew, seat: Seat) -> Member:
         """Fork a worker for `seat`. Raises OSError when there are no processes or descriptors."""
+        if seat.role.prepare is not None:
+            seat.role.prepare()
         born = self._clock()
         heartbeat = Heartbeat(born)
         try:

@@ -90,6 +90,9 @@ class Role:
     count: int
     make: Callable[[Context], Body]
     core: Callable[[int], int] | None = None  # which core (`cores.Core`) each index keeps to
+    prepare: Callable[[], None] | None = None
+    """What all of the role share and no other needs, such as imports: done in the master, before
+    each is forked, and so behind the roles before it, whose workers are at work by then."""
 
 
 class Generation(Protocol):

@@ -6,9 +6,10 @@ import re
 
 from msgspec import Struct
 
-_DOT_STRING = re.compile(
-    r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~\u0080-\U0010ffff-]+(?:\.[A-Za-z0-9!#$%&'*+/=?^_`{|}~\u0080-\U0010ffff-]+)*\Z"
-)
+# Beyond ASCII all is atext; by what is none, since a range up to the last of Unicode takes a
+# noticeable part of a server's start to compile.
+_ATEXT = r'[^\x00-\x20"(),.:;<>@\[\\\]\x7f]'
+_DOT_STRING = re.compile(rf"{_ATEXT}+(?:\.{_ATEXT}+)*\Z")
 
 
 class Mailbox(Struct, frozen=True, gc=False):

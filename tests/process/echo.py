@@ -165,11 +165,17 @@ class EchoGeneration:
     def roles(self) -> Sequence[Role]:
         core = self.config.core
         echo = Role("echo", self.config.workers, self._make, None if core is None else core.__add__)
-        return [echo, Role("helper", self.config.helpers, self._make)]
+        return [echo, Role("helper", self.config.helpers, self._make, prepare=self._prepare)]
 
     def close(self) -> None:
         JsonLog().event("generation-closed")
         self.closed()
+
+    def _prepare(self) -> None:
+        """See who answers before the first helper is forked."""
+        with socket.create_connection(("127.0.0.1", self.config.port), timeout=10) as client:
+            client.sendall(b"who\n")
+            JsonLog().event("prepared", answer=client.recv(100).decode())
 
     def _make(self, context: Context) -> Body:
         match self.config.boot:

@@ -28,6 +28,14 @@ def test_workers_answer_in_every_role(tmp_path: Path) -> None:
         assert names == {"echo 1", "echo 2", "helper 1"}
 
 
+def test_master_prepares_a_role_while_those_before_it_serve(tmp_path: Path) -> None:
+    with running(tmp_path, workers=1, helpers=2) as service:
+        service.ready()
+        prepared = service.seen("prepared")
+    assert [event["answer"] for event in prepared] == ["echo 1 generation 1\n"] * 2
+    assert [event["from"] for event in prepared] == [service.master] * 2
+
+
 def test_ps_shows_role_generation_and_what_the_body_says(tmp_path: Path) -> None:
     with running(tmp_path, workers=1) as service:
         service.ready()
