@@ -54,9 +54,7 @@ class DiskAlone(Server):
         self.configure()
 
     def configure(self) -> None:
-        maildir = self.new_directories()[0].parent
-        for name in ("tmp", "new"):
-            (maildir / name).mkdir(parents=True)
+        self.make_maildir()
 
     def launch(self) -> None:
         """Each delivery is a program of its own."""

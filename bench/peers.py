@@ -128,6 +128,12 @@ class Server(ABC):
         """Every Maildir's `new`."""
         return [self.directory / "mail" / user / "new" for user in USERS]
 
+    def make_maildir(self) -> None:
+        """Make that of the first user, for what delivers and makes none itself."""
+        new = self.new_directories()[0]
+        for directory in (new.with_name("tmp"), new):
+            directory.mkdir(parents=True)
+
     def start(self) -> None:
         """Start, and return once the server greets."""
         self.configure()
@@ -186,7 +192,36 @@ class Server(ABC):
     def _master_pid(self) -> int: ...
 
 
-class Pfsmtp(Server):
+class Program(Server):
+    """A server that is a program with its children: it ends when that is told to."""
+
+    def __init__(self, directory: Path) -> None:
+        super().__init__(directory)
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @abstractmethod
+    def _command_line(self) -> list[str]: ...
+
+    def launch(self) -> None:
+        self._process = self._run(self._command_line())
+
+    def _shut_down(self) -> None:
+        if self._process is None:
+            return
+        self._process.terminate()
+        try:
+            self._process.wait(STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+
+    def _master_pid(self) -> int:
+        if self._process is None:
+            raise PeerError(f"{self.name} has not been started")
+        return self._process.pid
+
+
+class Pfsmtp(Program):
     """This project's server as it is shipped, delivering into Maildirs."""
 
     name = "pfsmtp"
@@ -199,7 +234,6 @@ class Pfsmtp(Server):
         self._certificate = certificate
         self._command = command
         self._settings = settings
-        self._process: subprocess.Popen[bytes] | None = None
 
     @staticmethod
     def version(command: str) -> str:
@@ -243,23 +277,8 @@ maildir = "mail/{login}"
         """A line of [listen] for where sendmail hands messages over, if it does."""
         return ""
 
-    def launch(self) -> None:
-        self._process = self._run([*shlex.split(self._command), "-c", "pfsmtp.toml"])
-
-    def _shut_down(self) -> None:
-        if self._process is None:
-            return
-        self._process.terminate()
-        try:
-            self._process.wait(STOP_SECONDS)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
-
-    def _master_pid(self) -> int:
-        if self._process is None:
-            raise PeerError("pfsmtp has not been started")
-        return self._process.pid
+    def _command_line(self) -> list[str]:
+        return [*shlex.split(self._command), "-c", "pfsmtp.toml"]
 
 
 class Postfix(Server):

@@ -52,26 +52,24 @@ class Draw(Protocol):
     ) -> None: ...
 
 
-def table(runs: Sequence[Run], cells: Sequence[Cell]) -> str:
-    """One row a cell: both servers, and pfsmtp's ratio to Postfix."""
+def table(runs: Sequence[Run], cells: Sequence[Cell], *, names: Sequence[str] = NAMES) -> str:
+    """One row a cell: the servers, and the ratio of each to Postfix."""
+    header = ["cell"]
+    for unit in ("deliveries/s", "CPU s/1000"):
+        for name in names:
+            header += [f"{name} {unit}"] if name == Postfix.name else [f"{name} {unit}", "ratio"]
     rows = []
     for cell in cells:
         of_cell = [run for run in runs if run.cell == str(cell)]
-        rate = {name: figures(of_cell, name, "delivered_rate") for name in NAMES}
-        cpu = {name: figures(of_cell, name, "cpu_per_1000") for name in NAMES}
-        rows.append(
-            [
-                str(cell),
-                *(text_of(rate[name], 0) for name in NAMES),
-                ratio_of(rate),
-                *(text_of(cpu[name], 2) for name in NAMES),
-                ratio_of(cpu),
-                f"{max((run.steal for run in of_cell), default=0.0):.1%}",
-            ]
-        )
-    header = ["cell", *(f"{name} deliveries/s" for name in NAMES), "ratio"]
-    header += [*(f"{name} CPU s/1000" for name in NAMES), "ratio", "steal"]
-    return f"{markdown_table(header, rows)}\n\n{load_note(runs)}"
+        row = [str(cell)]
+        for field, digits in (("delivered_rate", 0), ("cpu_per_1000", 2)):
+            theirs = median_of(of_cell, Postfix.name, field)
+            for name in names:
+                row.append(text_of(figures(of_cell, name, field), digits))
+                if name != Postfix.name:
+                    row.append(ratio_of(median_of(of_cell, name, field), theirs))
+        rows.append([*row, f"{max((run.steal for run in of_cell), default=0.0):.1%}"])
+    return f"{markdown_table([*header, 'steal'], rows)}\n\n{load_note(runs)}"
 
 
 def figures(runs: Sequence[Run], name: str, field: str) -> list[float]:
@@ -92,12 +90,9 @@ def text_of(values: Sequence[float], digits: int) -> str:
     return f"{middle:.{digits}f} ({lowest:.{digits}f}-{highest:.{digits}f})"
 
 
-def ratio_of(values: dict[str, list[float]]) -> str:
-    """pfsmtp's median in Postfix's."""
-    if not all(values.values()):
-        return "-"
-    theirs, ours = (median_and_range(values[name])[0] for name in NAMES)
-    return f"{ours / theirs:.2f}" if theirs else "-"
+def ratio_of(ours: float | None, theirs: float | None) -> str:
+    """A median in another one; a dash where either is missing."""
+    return f"{ours / theirs:.2f}" if ours is not None and theirs else "-"
 
 
 def load_note(runs: Sequence[Run]) -> str:

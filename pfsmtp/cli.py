@@ -113,6 +113,7 @@ def _serve(path: Path) -> int:
     from pfsmtp.process.service import Timing
     from pfsmtp.process.systemd import Notifier, listen_fds
 
+    gc.enable()
     try:
         config = configuration.load(path)
         who = identity(config.user, config.group)
@@ -123,7 +124,6 @@ def _serve(path: Path) -> int:
         )
     except (configuration.ConfigError, ServiceError, OSError) as error:
         return _fail(str(error))
-    gc.enable()
     notifier = Notifier(os.environ)
     service = MailService(path, log, listen_fds(os.environ, pid=os.getpid()))
     timing = Timing(stop=config.workers.drain, retire=config.limits.session)
